@@ -1,0 +1,50 @@
+"""CloudEvents 1.0 Kafka binding, binary mode: the envelope in headers, the Avro value as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+TYPE_PREFIX = "flywheel."
+CONTENT_TYPE = b"application/avro"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Headers = list[tuple[str, bytes]]
+
+
+def headers(
+    *, event: str, event_id: str, source: str, occurred_at_us: int | None = None, traceparent: str | None = None
+) -> Headers:
+    """Return the headers of an event: id, type and source as CloudEvents asks, time and trace context where known.
+
+    Raises:
+        OverflowError: ``occurred_at_us`` lies outside the years 1 to 9999.
+    """
+    made: Headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_type", f"{TYPE_PREFIX}{event}".encode()),
+        ("ce_source", f"flywheel/{source}".encode()),
+        ("content-type", CONTENT_TYPE),
+    ]
+    if occurred_at_us is not None:
+        made.append(("ce_time", rfc3339(occurred_at_us).encode()))
+    if traceparent:
+        made.append(("traceparent", traceparent.encode()))
+    return made
+
+
+def rfc3339(at_us: int) -> str:
+    """Write microseconds since the epoch as RFC 3339 in UTC."""
+    return (_EPOCH + timedelta(microseconds=at_us)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def header(found: Sequence[tuple[str, bytes]], name: str) -> str | None:
+    """Return the first header of that name as text, or None where there is none or it is not UTF-8."""
+    for key, value in found:
+        if key == name:
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return None
+    return None

@@ -1,0 +1,155 @@
+"""Events to bytes and back: Confluent framing (0x00, 4-byte schema id) around Avro, through fastavro.
+
+In Python an event is a plain dict: timestamps are integer microseconds since the epoch (UTC), money is
+``decimal.Decimal``, enums are strings. The wire keeps the logical types, so every other reader sees real timestamps.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import fastavro
+from fastavro.validation import validate
+
+from flywheel.events.declarations import JsonSchema, SchemaVersion
+from flywheel.events.errors import EventInvalid, Undecodable, UnknownSchema
+from flywheel.events.registry import Registry
+
+FRAME_BYTES = 5
+_FRAME = struct.Struct(">bI")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An event read from the wire, in the shape of its newest version."""
+
+    event: str
+    version: int
+    schema_id: int
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    ref: SchemaVersion
+    writer: Any
+    reader: Any
+
+
+def plain_timestamps(schema: Any) -> Any:
+    """Return the schema without ``timestamp-micros``: the same bytes, read and written as plain integers."""
+    if isinstance(schema, dict):
+        kept = {k: plain_timestamps(v) for k, v in schema.items()}
+        if kept.get("logicalType") == "timestamp-micros":
+            del kept["logicalType"]
+        return kept
+    if isinstance(schema, list):
+        return [plain_timestamps(s) for s in schema]
+    return schema
+
+
+class Codec:
+    """Encodes with the newest version of an event; decodes any known version into the newest one's shape."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._writers: dict[str, tuple[bytes, Any]] = {}
+        self._readers: dict[int, _Reader] = {}
+
+    def encode(self, event: str, value: Mapping[str, Any]) -> bytes:
+        """Return the framed bytes of ``value``; fields with a default may be left out.
+
+        Raises:
+            EventInvalid: a field is missing, unknown or of the wrong type; ``field`` names it.
+            KeyError: no such event.
+        """
+        frame, schema = self._writers.get(event) or self._add_writer(event)
+        out = BytesIO()
+        out.write(frame)
+        try:
+            fastavro.schemaless_writer(out, schema, value, strict_allow_default=True)
+        except Exception as error:
+            raise self._explain(event, schema, value, error) from error
+        return out.getvalue()
+
+    def decode(self, data: bytes) -> Decoded:
+        """Read framed bytes.
+
+        Raises:
+            Undecodable: not a frame, or not what its schema says, or bytes left over.
+            UnknownSchema: the id is not known here (yet).
+        """
+        if len(data) < FRAME_BYTES or data[0] != 0:
+            raise Undecodable("not in Confluent framing: expected 0x00 and a 4-byte schema id")
+        schema_id = _FRAME.unpack_from(data)[1]
+        reader = self._readers.get(schema_id) or self._add_reader(schema_id)
+        stream = BytesIO(data)
+        stream.seek(FRAME_BYTES)
+        try:
+            value = fastavro.schemaless_reader(stream, reader.writer, reader.reader)
+        except Exception as error:  # fastavro raises whatever its parts raise on hostile bytes
+            raise Undecodable(f"not a {reader.ref.event} v{reader.ref.version}: {error!r}", schema_id) from error
+        if stream.tell() != len(data):
+            left = len(data) - stream.tell()
+            raise Undecodable(f"{left} bytes left over after {reader.ref.event} v{reader.ref.version}", schema_id)
+        return Decoded(reader.ref.event, reader.ref.version, schema_id, value)
+
+    def schema_id(self, event: str) -> int:
+        """Id of the newest version of ``event``."""
+        return self._registry.newest(event).schema_id
+
+    def schema(self, event: str) -> JsonSchema:
+        """The newest version of ``event`` as declared; a fresh copy."""
+        return self._registry.newest(event).avsc
+
+    def writer_schema(self, schema_id: int) -> SchemaVersion:
+        """The version with this id. Raises UnknownSchema."""
+        found = self._registry.by_id(schema_id)
+        if found is None:
+            raise UnknownSchema(schema_id)
+        return found
+
+    def _add_writer(self, event: str) -> tuple[bytes, Any]:
+        newest = self._registry.newest(event)
+        writer = (_FRAME.pack(0, newest.schema_id), fastavro.parse_schema(plain_timestamps(newest.avsc)))
+        self._writers[event] = writer
+        return writer
+
+    def _add_reader(self, schema_id: int) -> _Reader:
+        ref = self.writer_schema(schema_id)
+        newest = self._registry.newest(ref.event)
+        writer = fastavro.parse_schema(plain_timestamps(ref.avsc))
+        same = newest.schema_id == schema_id
+        reader = _Reader(ref, writer, None if same else fastavro.parse_schema(plain_timestamps(newest.avsc)))
+        self._readers[schema_id] = reader
+        return reader
+
+    @staticmethod
+    def _explain(event: str, schema: Any, value: Mapping[str, Any], cause: Exception) -> EventInvalid:
+        if not isinstance(value, Mapping):
+            return EventInvalid(event, "", "an event is an object")
+        fields = {f["name"]: f for f in schema["fields"]}
+        unknown = sorted(set(value) - set(fields))
+        if unknown:
+            return EventInvalid(event, str(unknown[0]), "no such field")
+        for name, field in fields.items():
+            if name not in value:
+                if "default" not in field:
+                    return EventInvalid(event, name, "required")
+            elif not _fits(value[name], field["type"]):
+                return EventInvalid(event, name, f"{value[name]!r:.80} does not fit its type")
+        return EventInvalid(event, "", f"not encodable: {cause!r:.200}")
+
+
+def _fits(value: Any, schema: Any) -> bool:
+    try:
+        if not validate(value, schema, raise_errors=False):
+            return False
+        fastavro.schemaless_writer(BytesIO(), schema, value)
+    except Exception:  # a value that fits by type may still not be writable, e.g. a decimal with too many places
+        return False
+    return True

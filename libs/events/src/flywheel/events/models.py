@@ -1,0 +1,326 @@
+"""Event models, generated from ``schemas/events`` by ``make schemas``. Do not edit.
+
+Frozen and strict: a string is not a number, and an unknown field is an error. Timestamps are integer microseconds
+since the epoch (UTC), money is ``Decimal``.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Int = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Micros = Annotated[int, Field(ge=-(2**63), lt=2**63, description="Microseconds since the epoch, UTC.")]
+
+
+class EventModel(BaseModel):
+    """What every event model shares."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class ArmBucket(EventModel):
+    """Exact sums of one arm over one span of event time."""
+
+    bucket: Long
+    arm: str
+    n: Long
+    sum_nano: str
+    sumsq_atto: str
+
+
+class ArmSummary(EventModel):
+    """Absolute, mergeable summary of one shard's outcomes for a feature. Internal to bandit; compacted."""
+
+    event_id: str
+    project: str
+    feature: str
+    shard: Int
+    occurred_at: Micros
+    charter_revision: Long
+    outcomes: Long
+    buckets: tuple[ArmBucket, ...]
+
+
+class CallContent(EventModel):
+    """What was asked and answered; its own topic and its own short retention."""
+
+    event_id: str
+    project: str
+    request_id: str
+    occurred_at: Micros
+    call_id: str
+    feature: str | None = None
+    input_text: str | None = None
+    output_text: str | None = None
+    redaction: str = "none"
+
+
+class Charter(EventModel):
+    """What a user declared for a feature."""
+
+    event_id: str
+    project: str
+    feature: str
+    occurred_at: Micros
+    revision: Long
+    charter_yaml: str
+    digest: str
+
+
+class DeadLetter(EventModel):
+    """An input that could not be processed, whole, with why."""
+
+    event_id: str
+    project: str
+    occurred_at: Micros
+    source_topic: str
+    source_partition: Int
+    source_offset: Long
+    service: str
+    service_version: str
+    reason: str
+    field: str | None = None
+    detail: str
+    schema_id: Int | None = None
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: dict[str, bytes] = Field(default_factory=dict)
+
+
+class Decision(EventModel):
+    """Which arm serves a request, with the whole distribution it was drawn from."""
+
+    event_id: str
+    project: str
+    request_id: str
+    occurred_at: Micros
+    environment: str | None = None
+    app: str | None = None
+    feature: str | None = None
+    team: str | None = None
+    user_hash: str | None = None
+    trace_id: str | None = None
+    policy: str
+    policy_version: Long
+    policy_kind: str
+    arm: str
+    propensity: float
+    arms: tuple[str, ...] = ()
+    propensities: tuple[float, ...] = ()
+    propensity_error: float = 0.0
+    model: str | None = None
+    prompt_name: str | None = None
+    prompt_version: str | None = None
+    params: dict[str, str] = Field(default_factory=dict)
+    fallback: bool = False
+    reason: str
+    context: dict[str, str] = Field(default_factory=dict)
+    decider: str
+    policy_age_ms: float | None = None
+
+
+class Evaluation(EventModel):
+    """What an evaluator says of a call."""
+
+    event_id: str
+    project: str
+    request_id: str
+    occurred_at: Micros
+    environment: str | None = None
+    app: str | None = None
+    feature: str | None = None
+    team: str | None = None
+    user_hash: str | None = None
+    call_id: str | None = None
+    decision_id: str | None = None
+    evaluator: str
+    evaluator_version: str | None = None
+    kind: Literal["UNKNOWN", "HEURISTIC", "JUDGE", "HUMAN", "BUSINESS"] = "UNKNOWN"
+    score: float | None = None
+    label: str | None = None
+    passed: bool | None = None
+    explanation: str | None = None
+    judge_model: str | None = None
+    judge_cost_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    sample_prob: float = 1.0
+    rubric_version: str | None = None
+
+
+class Feedback(EventModel):
+    """What a person or the business says of a request, later."""
+
+    event_id: str
+    project: str
+    request_id: str
+    occurred_at: Micros
+    environment: str | None = None
+    app: str | None = None
+    feature: str | None = None
+    team: str | None = None
+    user_hash: str | None = None
+    decision_id: str | None = None
+    kind: str
+    value: float | None = None
+    label: str | None = None
+    comment: str | None = None
+    source: Literal["UNKNOWN", "USER", "BUSINESS", "AUTOMATIC"] = "UNKNOWN"
+    attributes: dict[str, str] = Field(default_factory=dict)
+    received_at: Micros | None = None
+
+
+class LlmCall(EventModel):
+    """One attempt at a model. A request may have several."""
+
+    event_id: str
+    project: str
+    request_id: str
+    occurred_at: Micros
+    environment: str | None = None
+    app: str | None = None
+    feature: str | None = None
+    team: str | None = None
+    user_hash: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    conversation_id: str | None = None
+    operation: Literal["UNKNOWN", "CHAT", "TEXT_COMPLETION", "GENERATE_CONTENT", "EMBEDDINGS", "RETRIEVAL", "EXECUTE_TOOL", "INVOKE_AGENT", "OTHER"] = "UNKNOWN"
+    provider: str
+    request_model: str
+    response_model: str | None = None
+    response_id: str | None = None
+    prompt_name: str | None = None
+    prompt_version: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: Long | None = None
+    params: dict[str, str] = Field(default_factory=dict)
+    streaming: bool | None = None
+    usage_convention: Literal["UNKNOWN", "INCLUSIVE", "EXCLUSIVE"] = "UNKNOWN"
+    usage_source: Literal["UNKNOWN", "PROVIDER", "TOKENIZER"] = "UNKNOWN"
+    input_tokens: Long | None = None
+    output_tokens: Long | None = None
+    uncached_input_tokens: Long | None = None
+    cache_read_tokens: Long | None = None
+    cache_write_5m_tokens: Long | None = None
+    cache_write_1h_tokens: Long | None = None
+    visible_output_tokens: Long | None = None
+    reasoning_tokens: Long | None = None
+    audio_input_tokens: Long | None = None
+    audio_output_tokens: Long | None = None
+    image_input_tokens: Long | None = None
+    cost_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    cost_source: Literal["UNKNOWN", "PROVIDER", "LOCAL"] = "UNKNOWN"
+    price_version: str | None = None
+    latency_ms: float | None = None
+    ttft_ms: float | None = None
+    status: Literal["UNKNOWN", "OK", "ERROR", "TIMEOUT", "CANCELLED", "FILTERED"] = "UNKNOWN"
+    error_type: str | None = None
+    finish_reason: str | None = None
+    tool_calls: Long | None = None
+    decision_id: str | None = None
+    policy: str | None = None
+    policy_version: Long | None = None
+    variant: str | None = None
+    propensity: float | None = None
+    attempt: Int = 1
+    shadow: bool = False
+    attributes: dict[str, str] = Field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    received_at: Micros | None = None
+
+
+class Outcome(EventModel):
+    """A request with all its parts joined: what the policy learns from."""
+
+    event_id: str
+    project: str
+    request_id: str
+    occurred_at: Micros
+    environment: str | None = None
+    app: str | None = None
+    feature: str | None = None
+    team: str | None = None
+    user_hash: str | None = None
+    decision_id: str
+    policy_version: Long
+    arm: str
+    propensity: float
+    fallback: bool = False
+    model: str | None = None
+    reward: float | None = None
+    quality: float | None = None
+    cost_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    latency_ms: float | None = None
+    parts: dict[str, float] = Field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    status: str
+    calls: Int = 0
+    errors: Int = 0
+    revision: Int = 1
+    completed_at: Micros
+
+
+class EligibilityRule(EventModel):
+    """A condition on the request's context; an arm is eligible when all its rules hold."""
+
+    field: str
+    operator: str
+    value: str
+
+
+class PolicyArm(EventModel):
+    """One way to serve a request, with what is believed of it."""
+
+    name: str
+    model: str
+    prompt_name: str | None = None
+    prompt_version: str | None = None
+    params: dict[str, str] = Field(default_factory=dict)
+    eligible_when: tuple[EligibilityRule, ...] = ()
+    enabled: bool = True
+    weight: float = 0.0
+    mean: float = 0.0
+    variance: float = 0.0
+    alpha: float = 0.0
+    beta: float = 0.0
+    score: float = 0.0
+    propensity: float = 0.0
+
+
+class Policy(EventModel):
+    """What is believed of a feature's arms and how the next one is chosen. Compacted: the newest version wins."""
+
+    event_id: str
+    project: str
+    feature: str
+    occurred_at: Micros
+    policy_version: Long
+    kind: str
+    charter_digest: str
+    charter_revision: Long
+    default_arm: str
+    explore_floor: float = 0.0
+    epsilon: float = 0.0
+    stale_after_s: float = 0.0
+    outcomes: Long = 0
+    arms: tuple[PolicyArm, ...]
+    context: tuple[str, ...] = ()
+
+
+MODELS: dict[str, type[EventModel]] = {
+    "arm_summary": ArmSummary,
+    "call_content": CallContent,
+    "charter": Charter,
+    "dead_letter": DeadLetter,
+    "decision": Decision,
+    "evaluation": Evaluation,
+    "feedback": Feedback,
+    "llm_call": LlmCall,
+    "outcome": Outcome,
+    "policy": Policy,
+}
