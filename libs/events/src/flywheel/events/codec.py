@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
@@ -21,6 +22,7 @@ from flywheel.events.registry import Registry
 
 FRAME_BYTES = 5
 _FRAME = struct.Struct(">bI")
+Limits = tuple[tuple[str, Decimal], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,18 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
+class _Writer:
+    frame: bytes
+    schema: Any
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class _Reader:
     ref: SchemaVersion
     writer: Any
     reader: Any
+    limits: Limits
 
 
 def plain_timestamps(schema: Any) -> Any:
@@ -52,12 +62,31 @@ def plain_timestamps(schema: Any) -> Any:
     return schema
 
 
+def money_limits(schema: JsonSchema) -> Limits:
+    """The decimal fields of a record and the magnitude each stays below; Avro itself does not hold values to it."""
+    found: list[tuple[str, Decimal]] = []
+    for field in schema["fields"]:
+        branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        for branch in branches:
+            if isinstance(branch, dict) and branch.get("logicalType") == "decimal":
+                found.append((field["name"], Decimal(10) ** (branch["precision"] - branch["scale"])))
+    return tuple(found)
+
+
+def _too_large(value: Mapping[str, Any], limits: Limits) -> str | None:
+    for name, limit in limits:
+        amount = value.get(name)
+        if amount is not None and not -limit < amount < limit:
+            return name
+    return None
+
+
 class Codec:
     """Encodes with the newest version of an event; decodes any known version into the newest one's shape."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._writers: dict[str, tuple[bytes, Any]] = {}
+        self._writers: dict[str, _Writer] = {}
         self._readers: dict[int, _Reader] = {}
 
     def encode(self, event: str, value: Mapping[str, Any]) -> bytes:
@@ -67,13 +96,16 @@ class Codec:
             EventInvalid: a field is missing, unknown or of the wrong type; ``field`` names it.
             KeyError: no such event.
         """
-        frame, schema = self._writers.get(event) or self._add_writer(event)
+        writer = self._writers.get(event) or self._add_writer(event)
         out = BytesIO()
-        out.write(frame)
+        out.write(writer.frame)
         try:
-            fastavro.schemaless_writer(out, schema, value, strict_allow_default=True)
+            fastavro.schemaless_writer(out, writer.schema, value, strict_allow_default=True)
         except Exception as error:
-            raise self._explain(event, schema, value, error) from error
+            raise self._explain(event, writer.schema, value, error) from error
+        field = _too_large(value, writer.limits)
+        if field is not None:
+            raise EventInvalid(event, field, f"{value[field]} has more digits than its type")
         return out.getvalue()
 
     def decode(self, data: bytes) -> Decoded:
@@ -96,6 +128,9 @@ class Codec:
         if stream.tell() != len(data):
             left = len(data) - stream.tell()
             raise Undecodable(f"{left} bytes left over after {reader.ref.event} v{reader.ref.version}", schema_id)
+        field = _too_large(value, reader.limits)
+        if field is not None:
+            raise Undecodable(f"{field} has more digits than its type", schema_id)
         return Decoded(reader.ref.event, reader.ref.version, schema_id, value)
 
     def schema_id(self, event: str) -> int:
@@ -113,9 +148,10 @@ class Codec:
             raise UnknownSchema(schema_id)
         return found
 
-    def _add_writer(self, event: str) -> tuple[bytes, Any]:
+    def _add_writer(self, event: str) -> _Writer:
         newest = self._registry.newest(event)
-        writer = (_FRAME.pack(0, newest.schema_id), fastavro.parse_schema(plain_timestamps(newest.avsc)))
+        parsed = fastavro.parse_schema(plain_timestamps(newest.avsc))
+        writer = _Writer(_FRAME.pack(0, newest.schema_id), parsed, money_limits(newest.avsc))
         self._writers[event] = writer
         return writer
 
@@ -124,7 +160,8 @@ class Codec:
         newest = self._registry.newest(ref.event)
         writer = fastavro.parse_schema(plain_timestamps(ref.avsc))
         same = newest.schema_id == schema_id
-        reader = _Reader(ref, writer, None if same else fastavro.parse_schema(plain_timestamps(newest.avsc)))
+        resolved = None if same else fastavro.parse_schema(plain_timestamps(newest.avsc))
+        reader = _Reader(ref, writer, resolved, money_limits(newest.avsc))
         self._readers[schema_id] = reader
         return reader
 
