@@ -93,21 +93,14 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     def add_service(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         return {"service": service, **event}
 
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.stdlib.ExtraAdder(),
-        add_service,
-    ]
     handler = _StderrHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*_shared_processors(), structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                add_service,
                 _redact_event,
                 structlog.processors.JSONRenderer(serializer=_json),
             ],
@@ -118,21 +111,33 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     root.setLevel(name)
     for noisy in ("aiokafka", "httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
+
+
+def _shared_processors() -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger; ``logger("decide").bind(request_id=…, decision_id=…).info("decided", arm="cheap")``."""
-    bound: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    """A logger; ``logger("decide").bind(request_id=…, decision_id=…).info("decided", arm="cheap")``.
+
+    It stands on the standard library's logger of that name, so in a process that never called ``configure_logging`` (a
+    producer's, with our client inside) that process's own logging decides, and nothing goes to stdout.
+    """
+    bound: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared_processors(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
     return bound
 
 
