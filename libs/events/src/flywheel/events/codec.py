@@ -1,4 +1,6 @@
-"""Events to bytes and back: Confluent framing (0x00, 4-byte schema id) around Avro, through fastavro.
+"""Events to bytes and back: Confluent framing (0x00, 4-byte schema id) around Avro.
+
+fastavro defines what is right; what it would accept without a second look goes through compiled closures instead.
 
 In Python an event is a plain dict: timestamps are integer microseconds since the epoch (UTC), money is
 ``decimal.Decimal``, enums are strings. The wire keeps the logical types, so every other reader sees real timestamps.
@@ -7,21 +9,23 @@ In Python an event is a plain dict: timestamps are integer microseconds since th
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 import fastavro
 from fastavro.validation import validate
 
+from flywheel.events.compiled import NotCompiled, Read, Write, record_reader, record_writer
 from flywheel.events.declarations import JsonSchema, SchemaVersion
 from flywheel.events.errors import EventInvalid, Undecodable, UnknownSchema
 from flywheel.events.registry import Registry
 
 FRAME_BYTES = 5
 _FRAME = struct.Struct(">bI")
+T = TypeVar("T")
 Limits = tuple[tuple[str, Decimal], ...]
 
 
@@ -39,6 +43,7 @@ class Decoded:
 class _Writer:
     frame: bytes
     schema: Any
+    compiled: Write | None
     limits: Limits
 
 
@@ -47,6 +52,7 @@ class _Reader:
     ref: SchemaVersion
     writer: Any
     reader: Any
+    compiled: Read | None
     limits: Limits
 
 
@@ -81,11 +87,46 @@ def _too_large(value: Mapping[str, Any], limits: Limits) -> str | None:
     return None
 
 
-class Codec:
-    """Encodes with the newest version of an event; decodes any known version into the newest one's shape."""
+def _compile(compiler: Callable[[JsonSchema], T], schema: JsonSchema) -> T | None:
+    try:
+        return compiler(schema)
+    except NotCompiled:
+        return None
 
-    def __init__(self, registry: Registry) -> None:
+
+def _compiled_bytes(writer: _Writer, value: Any) -> bytes | None:
+    """The encoded value, or None where fastavro has to decide."""
+    if writer.compiled is None:
+        return None
+    try:
+        return writer.compiled(value)
+    except Exception:
+        return None
+
+
+def _compiled_value(reader: _Reader, data: bytes) -> dict[str, Any] | None:
+    """The decoded value, or None where fastavro has to decide."""
+    if reader.compiled is None:
+        return None
+    try:
+        value, end = reader.compiled(data, FRAME_BYTES)
+    except Exception:
+        return None
+    return value if end == len(data) else None
+
+
+class Codec:
+    """Encodes with the newest version of an event; decodes any known version into the newest one's shape.
+
+    Args:
+        registry: which schema has which id.
+        only: per event, the fields worth decoding; the others are passed over, which is faster. Events not named here
+            are decoded whole.
+    """
+
+    def __init__(self, registry: Registry, only: Mapping[str, Collection[str]] | None = None) -> None:
         self._registry = registry
+        self._only = {event: frozenset(fields) for event, fields in (only or {}).items()}
         self._writers: dict[str, _Writer] = {}
         self._readers: dict[int, _Reader] = {}
 
@@ -97,16 +138,18 @@ class Codec:
             KeyError: no such event.
         """
         writer = self._writers.get(event) or self._add_writer(event)
-        out = BytesIO()
-        out.write(writer.frame)
-        try:
-            fastavro.schemaless_writer(out, writer.schema, value, strict_allow_default=True)
-        except Exception as error:
-            raise self._explain(event, writer.schema, value, error) from error
+        body = _compiled_bytes(writer, value)
+        if body is None:
+            out = BytesIO()
+            try:
+                fastavro.schemaless_writer(out, writer.schema, value, strict_allow_default=True)
+            except Exception as error:
+                raise self._explain(event, writer.schema, value, error) from error
+            body = out.getvalue()
         field = _too_large(value, writer.limits)
         if field is not None:
             raise EventInvalid(event, field, f"{value[field]} has more digits than its type")
-        return out.getvalue()
+        return writer.frame + body
 
     def decode(self, data: bytes) -> Decoded:
         """Read framed bytes.
@@ -119,19 +162,26 @@ class Codec:
             raise Undecodable("not in Confluent framing: expected 0x00 and a 4-byte schema id")
         schema_id = _FRAME.unpack_from(data)[1]
         reader = self._readers.get(schema_id) or self._add_reader(schema_id)
+        value = _compiled_value(reader, data)
+        if value is None:
+            value = self._decode_slowly(reader, data, schema_id)
+        field = _too_large(value, reader.limits)
+        if field is not None:
+            raise Undecodable(f"{field} has more digits than its type", schema_id)
+        return Decoded(reader.ref.event, reader.ref.version, schema_id, value)
+
+    def _decode_slowly(self, reader: _Reader, data: bytes, schema_id: int) -> dict[str, Any]:
         stream = BytesIO(data)
         stream.seek(FRAME_BYTES)
         try:
-            value = fastavro.schemaless_reader(stream, reader.writer, reader.reader)
+            value: Any = fastavro.schemaless_reader(stream, reader.writer, reader.reader)
         except Exception as error:  # fastavro raises whatever its parts raise on hostile bytes
             raise Undecodable(f"not a {reader.ref.event} v{reader.ref.version}: {error!r}", schema_id) from error
         if stream.tell() != len(data):
             left = len(data) - stream.tell()
             raise Undecodable(f"{left} bytes left over after {reader.ref.event} v{reader.ref.version}", schema_id)
-        field = _too_large(value, reader.limits)
-        if field is not None:
-            raise Undecodable(f"{field} has more digits than its type", schema_id)
-        return Decoded(reader.ref.event, reader.ref.version, schema_id, value)
+        only = self._only.get(reader.ref.event)
+        return dict(value) if only is None else {k: v for k, v in value.items() if k in only}
 
     def schema_id(self, event: str) -> int:
         """Id of the newest version of ``event``."""
@@ -150,18 +200,22 @@ class Codec:
 
     def _add_writer(self, event: str) -> _Writer:
         newest = self._registry.newest(event)
-        parsed = fastavro.parse_schema(plain_timestamps(newest.avsc))
-        writer = _Writer(_FRAME.pack(0, newest.schema_id), parsed, money_limits(newest.avsc))
+        plain = plain_timestamps(newest.avsc)
+        parsed = fastavro.parse_schema(plain)
+        writer = _Writer(_FRAME.pack(0, newest.schema_id), parsed, _compile(record_writer, plain), money_limits(plain))
         self._writers[event] = writer
         return writer
 
     def _add_reader(self, schema_id: int) -> _Reader:
         ref = self.writer_schema(schema_id)
         newest = self._registry.newest(ref.event)
-        writer = fastavro.parse_schema(plain_timestamps(ref.avsc))
+        plain = plain_timestamps(ref.avsc)
+        writer = fastavro.parse_schema(plain)
         same = newest.schema_id == schema_id
         resolved = None if same else fastavro.parse_schema(plain_timestamps(newest.avsc))
-        reader = _Reader(ref, writer, resolved, money_limits(newest.avsc))
+        only = self._only.get(ref.event)
+        compiled = _compile(lambda schema: record_reader(schema, only), plain) if same else None
+        reader = _Reader(ref, writer, resolved, compiled, money_limits(newest.avsc))
         self._readers[schema_id] = reader
         return reader
 

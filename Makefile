@@ -1,0 +1,69 @@
+# Flywheel's verbs. `make help` lists them; README.md says what they are for.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MEMBERS := $(wildcard libs/*/pyproject.toml) $(wildcard services/*/pyproject.toml) infra/local/pyproject.toml
+EDITABLE := $(foreach m,$(MEMBERS),-e ./$(dir $(m)))
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test quick up down status lint types schemas bench lock clean
+
+help: ## List the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock infra/local/bootstrap.lock $(MEMBERS)
+	@command -v $(PYTHON) >/dev/null || { echo "Flywheel needs Python 3.11 or newer: install it, or name it with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Flywheel needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)" >&2; exit 2; }
+	@echo "Setting up $(VENV) (once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r infra/local/bootstrap.lock
+	@$(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@
+
+demo: $(READY) ## Replay recorded calls through the whole system and show what it learned
+	@$(BIN)/flywheel demo
+
+test: $(READY) lint types ## Everything CI runs: lint, types, import rules, tests, coverage of cores and libs
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run --parallel-mode -m pytest
+	@$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python tests/coverage_gate.py
+
+quick: $(READY) ## The tests that need no broker
+	$(PYTEST) -q -m "not broker and not slow"
+
+up: $(READY) ## Start Kafka, ClickHouse and the services here, in the background
+	@$(BIN)/flywheel up
+
+down: $(READY) ## Stop what `make up` started
+	@$(BIN)/flywheel down
+
+status: $(READY) ## Say what is running, and whether it is ready
+	@$(BIN)/flywheel status
+
+lint: $(READY) ## Style and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(READY) ## mypy --strict
+	$(BIN)/mypy libs/*/src infra/local/src
+	$(BIN)/mypy services/*/src
+
+schemas: $(READY) ## Regenerate what is generated from schemas/ and the .proto files
+	$(BIN)/python -m flywheel.events.generate
+
+bench: $(READY) ## Measure, beside a baseline in the same run; results go to tests/bench/results/
+	$(BIN)/python tests/bench/run.py
+
+lock: $(VENV)/bin/python ## Pin every dependency with hashes (after a change to pyproject.toml)
+	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --extra dev --no-annotate --no-header pyproject.toml -o requirements.lock
+
+clean: ## Remove the environment and local data
+	rm -rf $(VENV) .flywheel

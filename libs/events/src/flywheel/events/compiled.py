@@ -1,0 +1,382 @@
+"""Writers and readers compiled from a schema into closures: the hot path of the codec.
+
+fastavro looks up types and tries union branches at every value; on our wide, mostly null records that is two thirds
+of its time. Here each field's closure is chosen once. What a closure cannot take raises, and the codec then asks
+fastavro, so there is one definition of right and wrong; tests hold the two to the same bytes and values.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Mapping
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from flywheel.events.declarations import JsonSchema
+
+Write = Callable[[Any], bytes]
+Read = Callable[[bytes, int], tuple[Any, int]]
+T = TypeVar("T")
+
+_DOUBLE = struct.Struct("<d")
+_NULL, _SECOND_BRANCH, _END = b"\x00", b"\x02", b"\x00"
+_CACHED = 4096
+_MAX_SHIFT = 63
+_MISSING = object()
+
+
+class NotCompiled(Exception):
+    """A value or bytes outside what the closures handle; fastavro decides."""
+
+
+def _zigzag(n: int) -> bytes:
+    n = (n << 1) ^ (n >> 63)
+    if n >> 64:
+        raise NotCompiled("beyond 64 bits")
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+_VARINTS = tuple(_zigzag(n) for n in range(_CACHED))
+
+
+def _write_long(value: Any) -> bytes:
+    if value.__class__ is not int:
+        raise NotCompiled("not an int")
+    return _VARINTS[value] if 0 <= value < _CACHED else _zigzag(value)
+
+
+def _write_int(value: Any) -> bytes:
+    if value.__class__ is not int or not -(2**31) <= value < 2**31:
+        raise NotCompiled("not a 32-bit int")
+    return _VARINTS[value] if 0 <= value < _CACHED else _zigzag(value)
+
+
+def _write_string(value: Any) -> bytes:
+    if value.__class__ is not str:
+        raise NotCompiled("not text")
+    data: bytes = value.encode()
+    size = len(data)
+    return (_VARINTS[size] if size < _CACHED else _zigzag(size)) + data
+
+
+def _write_bytes(value: Any) -> bytes:
+    if value.__class__ is not bytes:
+        raise NotCompiled("not bytes")
+    return _zigzag(len(value)) + bytes(value)
+
+
+def _write_double(value: Any) -> bytes:
+    if value.__class__ is not float:
+        raise NotCompiled("not a float")
+    return _DOUBLE.pack(value)
+
+
+def _write_boolean(value: Any) -> bytes:
+    if value is True:
+        return b"\x01"
+    if value is False:
+        return b"\x00"
+    raise NotCompiled("not a boolean")
+
+
+def _decimal_writer(scale: int) -> Write:
+    def write(value: Any) -> bytes:
+        if value.__class__ is not Decimal:
+            raise NotCompiled("not a Decimal")
+        sign, digits, exponent = value.as_tuple()
+        if not isinstance(exponent, int) or exponent < -scale or len(digits) + exponent + scale > _CACHED:
+            raise NotCompiled("not finite, or finer than the scale")
+        unscaled: int = int("".join(map(str, digits))) * 10 ** (exponent + scale)
+        if sign:
+            unscaled = -unscaled
+        size = (unscaled.bit_length() + 8) // 8
+        return _zigzag(size) + unscaled.to_bytes(size, "big", signed=True)
+
+    return write
+
+
+def _map_writer(write_value: Write) -> Write:
+    def write(value: Any) -> bytes:
+        if not value:
+            if value.__class__ is not dict:
+                raise NotCompiled("not a map")
+            return _END
+        pairs = [_write_string(k) + write_value(v) for k, v in value.items()]
+        return _zigzag(len(pairs)) + b"".join(pairs) + _END
+
+    return write
+
+
+def _array_writer(write_item: Write) -> Write:
+    def write(value: Any) -> bytes:
+        if value.__class__ is not list and value.__class__ is not tuple:
+            raise NotCompiled("not an array")
+        if not value:
+            return _END
+        return _zigzag(len(value)) + b"".join([write_item(v) for v in value]) + _END
+
+    return write
+
+
+def _nullable_writer(write_some: Write) -> Write:
+    def write(value: Any) -> bytes:
+        return _NULL if value is None else _SECOND_BRANCH + write_some(value)
+
+    return write
+
+
+def record_writer(schema: JsonSchema) -> Write:
+    """Compile a record's writer: ``write(value) -> bytes``; absent fields take their defaults.
+
+    Raises:
+        NotCompiled: the schema has a type no closure is made for.
+    """
+    fields = [(f["name"], f.get("default", _MISSING), *_unwrap(f["type"], _writer)) for f in schema["fields"]]
+    names = frozenset(field[0] for field in fields)
+
+    def write(value: Any) -> bytes:
+        if not names.issuperset(value):
+            raise NotCompiled("unknown field")
+        get = value.get
+        parts: list[bytes] = []
+        add = parts.append
+        for name, default, nullable, write_some in fields:  # unions are unrolled here: most fields are null
+            some = get(name, default)
+            if nullable:
+                if some is None:
+                    add(_NULL)
+                    continue
+                add(_SECOND_BRANCH)
+            add(write_some(some))
+        return b"".join(parts)
+
+    return write
+
+
+def _unwrap(schema: Any, compiled: Callable[[Any], T]) -> tuple[bool, T]:
+    """Whether the schema is ``["null", some]``, and what is compiled of ``some`` or of the schema itself."""
+    match schema:
+        case ["null", some]:
+            return True, compiled(some)
+    return False, compiled(schema)
+
+
+def _writer(schema: Any) -> Write:
+    match schema:
+        case ["null", some]:
+            return _nullable_writer(_writer(some))
+        case {"logicalType": "decimal", "type": "bytes", "scale": scale}:
+            return _decimal_writer(scale)
+        case {"type": "enum", "symbols": symbols}:
+            return {symbol: _zigzag(i) for i, symbol in enumerate(symbols)}.__getitem__
+        case {"type": "map", "values": values}:
+            return _map_writer(_writer(values))
+        case {"type": "array", "items": items}:
+            return _array_writer(_writer(items))
+        case {"type": "record"}:
+            return record_writer(schema)
+        case {"type": str(scalar)} if "logicalType" not in schema:
+            return _writer(scalar)
+        case str(scalar) if scalar in _SCALAR_WRITERS:
+            return _SCALAR_WRITERS[scalar]
+    raise NotCompiled(f"no closure for {schema!r:.80}")
+
+
+_SCALAR_WRITERS: Mapping[str, Write] = {
+    "string": _write_string,
+    "long": _write_long,
+    "int": _write_int,
+    "double": _write_double,
+    "boolean": _write_boolean,
+    "bytes": _write_bytes,
+}
+
+
+def _read_long(data: bytes, at: int) -> tuple[int, int]:
+    byte = data[at]
+    at += 1
+    if byte < 128:
+        return (byte >> 1) ^ -(byte & 1), at
+    n, shift = byte & 127, 7
+    while byte > 127:
+        byte = data[at]
+        at += 1
+        n |= (byte & 127) << shift
+        shift += 7
+        if shift > _MAX_SHIFT + 7:
+            raise NotCompiled("varint too long")
+    if n >> 64:
+        raise NotCompiled("beyond 64 bits")
+    return (n >> 1) ^ -(n & 1), at
+
+
+def _span(data: bytes, at: int) -> tuple[int, int]:
+    """Start and end of length-prefixed bytes, inside ``data``."""
+    byte = data[at]
+    if byte < 128 and not byte & 1:
+        start = at + 1
+        end = start + (byte >> 1)
+    else:
+        size, start = _read_long(data, at)
+        if size < 0:
+            raise NotCompiled("negative length")
+        end = start + size
+    if end > len(data):
+        raise NotCompiled("ends too early")
+    return start, end
+
+
+def _read_string(data: bytes, at: int) -> tuple[str, int]:
+    start, end = _span(data, at)
+    return data[start:end].decode(), end
+
+
+def _read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
+    start, end = _span(data, at)
+    return data[start:end], end
+
+
+def _read_double(data: bytes, at: int) -> tuple[float, int]:
+    return _DOUBLE.unpack_from(data, at)[0], at + 8
+
+
+def _read_boolean(data: bytes, at: int) -> tuple[bool, int]:
+    byte = data[at]
+    if byte > 1:
+        raise NotCompiled("neither true nor false")
+    return byte == 1, at + 1
+
+
+def _decimal_reader(scale: int) -> Read:
+    unit = Decimal(1).scaleb(-scale)
+
+    def read(data: bytes, at: int) -> tuple[Decimal, int]:
+        start, end = _span(data, at)
+        if end - start > 12:  # 96 bits: 28 digits at most, so the product below is exact
+            raise NotCompiled("wide decimal")
+        return int.from_bytes(data[start:end], "big", signed=True) * unit, end
+
+    return read
+
+
+def _enum_reader(symbols: list[str]) -> Read:
+    count = len(symbols)
+
+    def read(data: bytes, at: int) -> tuple[str, int]:
+        index, at = _read_long(data, at)
+        if not 0 <= index < count:
+            raise NotCompiled("no such symbol")
+        return symbols[index], at
+
+    return read
+
+
+def _map_reader(read_value: Read) -> Read:
+    def read(data: bytes, at: int) -> tuple[dict[str, Any], int]:
+        found: dict[str, Any] = {}
+        count, at = _read_long(data, at)
+        while count:
+            if count < 0:
+                raise NotCompiled("block with a byte size")
+            for _ in range(count):
+                key, at = _read_string(data, at)
+                found[key], at = read_value(data, at)
+            count, at = _read_long(data, at)
+        return found, at
+
+    return read
+
+
+def _array_reader(read_item: Read) -> Read:
+    def read(data: bytes, at: int) -> tuple[list[Any], int]:
+        found: list[Any] = []
+        count, at = _read_long(data, at)
+        while count:
+            if count < 0:
+                raise NotCompiled("block with a byte size")
+            for _ in range(count):
+                item, at = read_item(data, at)
+                found.append(item)
+            count, at = _read_long(data, at)
+        return found, at
+
+    return read
+
+
+def _nullable_reader(read_some: Read) -> Read:
+    def read(data: bytes, at: int) -> tuple[Any, int]:
+        branch = data[at]
+        if branch == 2:
+            return read_some(data, at + 1)
+        if branch:
+            raise NotCompiled("no such branch")
+        return None, at + 1
+
+    return read
+
+
+def record_reader(schema: JsonSchema, only: Collection[str] | None = None) -> Read:
+    """Compile a record's reader: ``read(data, at) -> (value, end)``; with ``only``, other fields are passed over.
+
+    Raises:
+        NotCompiled: the schema has a type no closure is made for.
+    """
+    fields = [
+        (f["name"] if only is None or f["name"] in only else None, *_unwrap(f["type"], _reader))
+        for f in schema["fields"]
+    ]
+
+    def read(data: bytes, at: int) -> tuple[dict[str, Any], int]:
+        found: dict[str, Any] = {}
+        for name, nullable, read_some in fields:
+            if nullable:
+                branch = data[at]
+                at += 1
+                if branch == 0:
+                    if name is not None:
+                        found[name] = None
+                    continue
+                if branch != 2:
+                    raise NotCompiled("no such branch")
+            value, at = read_some(data, at)
+            if name is not None:
+                found[name] = value
+        return found, at
+
+    return read
+
+
+def _reader(schema: Any) -> Read:
+    match schema:
+        case ["null", some]:
+            return _nullable_reader(_reader(some))
+        case {"logicalType": "decimal", "type": "bytes", "scale": scale}:
+            return _decimal_reader(scale)
+        case {"type": "enum", "symbols": symbols}:
+            return _enum_reader(symbols)
+        case {"type": "map", "values": values}:
+            return _map_reader(_reader(values))
+        case {"type": "array", "items": items}:
+            return _array_reader(_reader(items))
+        case {"type": "record"}:
+            return record_reader(schema)
+        case {"type": str(scalar)} if "logicalType" not in schema:
+            return _reader(scalar)
+        case str(scalar) if scalar in _SCALAR_READERS:
+            return _SCALAR_READERS[scalar]
+    raise NotCompiled(f"no closure for {schema!r:.80}")
+
+
+_SCALAR_READERS: Mapping[str, Read] = {
+    "string": _read_string,
+    "long": _read_long,
+    "int": _read_long,
+    "double": _read_double,
+    "boolean": _read_boolean,
+    "bytes": _read_bytes,
+}
