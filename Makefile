@@ -58,6 +58,7 @@ types: $(READY) ## mypy --strict
 
 schemas: $(READY) ## Regenerate what is generated from schemas/ and the .proto files
 	$(BIN)/python -m flywheel.events.generate
+	$(BIN)/python -m flywheel.events.diagram README.md
 
 bench: $(READY) ## Measure, beside a baseline in the same run; results go to tests/bench/results/
 	$(BIN)/python tests/bench/run.py

@@ -29,8 +29,13 @@ class Load:
 
 def http_request(method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> bytes:
     """A whole HTTP/1.1 request as bytes, ready to be written to a connection."""
-    head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "host: 127.0.0.1",
+        f"content-type: {content_type}",
+        f"content-length: {len(body)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class Connection(asyncio.Protocol):
