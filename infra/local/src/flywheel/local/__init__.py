@@ -1,0 +1,1 @@
+"""The local runtime: Kafka, ClickHouse and the services without containers."""

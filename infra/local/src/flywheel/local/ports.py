@@ -1,0 +1,48 @@
+"""Finds free TCP ports on the loopback interface."""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import Final
+
+LOOPBACK: Final = "127.0.0.1"
+
+# Below the range from which Linux takes the source ports of outgoing connections (32768 and up): a port in that range
+# can be taken by any client while its server restarts, even by one that connects to that very port.
+_LOWEST, _HIGHEST = 20_000, 32_000
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on ``port`` of the loopback interface now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port(preferred: int = 0) -> int:
+    """``preferred`` where it is free, else some free port; never 0.
+
+    Raises:
+        OSError: no free port was found.
+    """
+    if preferred and is_free(preferred):
+        return preferred
+    # The operating system's randomness, so that programs started together, or with one seed, ask for different ports.
+    chooser = random.SystemRandom()
+    for _ in range(200):
+        port = chooser.randint(_LOWEST, _HIGHEST)
+        if is_free(port):
+            return port
+    raise OSError(f"no free port between {_LOWEST} and {_HIGHEST}")
+
+
+def is_listening(port: int) -> bool:
+    """Whether something accepts connections on ``port`` of the loopback interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0
