@@ -1,0 +1,1 @@
+"""HTTP JSON batches of calls and feedback into Kafka."""

@@ -1,0 +1,21 @@
+"""``python -m flywheel_ingest``: serve until SIGTERM, then finish what is under way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flywheel.observe import command_line, configure_logging
+
+from flywheel_ingest.settings import IngestSettings
+from flywheel_ingest.wiring import run
+
+
+def main() -> None:
+    """Read the settings and serve."""
+    settings = command_line(IngestSettings, "Takes batches of calls, feedback and evaluations into Kafka.")
+    configure_logging(settings.service, settings.log_level)
+    asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What ingest calls: Kafka, the clock, and the file that holds the key of user hashes."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from flywheel.stream import Output, Publisher, Unavailable
+from flywheel_ingest.core import Fact
+from flywheel_ingest.items import CONTENT_EVENT, CONTENT_TOPIC, Kind
+from flywheel_ingest.ports import LogAway
+
+KEY_BYTES: Final = 32
+HASH_HEX_DIGITS: Final = 32
+
+
+class KafkaFactLog:
+    """Facts to their topics, keyed by request id so that all facts of a request meet in one partition number."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def write(self, kind: Kind, facts: Sequence[Fact], traceparent: str | None) -> None:
+        """See ``FactLog``."""
+        outputs = [Output(kind.topic, fact.event["request_id"], kind.event, fact.event) for fact in facts]
+        outputs += [
+            Output(CONTENT_TOPIC, fact.content["request_id"], CONTENT_EVENT, fact.content)
+            for fact in facts
+            if fact.content is not None
+        ]
+        try:
+            await self._publisher.publish(outputs, traceparent=traceparent)
+        except Unavailable as away:
+            raise LogAway(away.retry_after_s) from away
+
+
+def now_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+def user_hasher(key: bytes) -> Callable[[str, str], str]:
+    """The keyed hash of a user: HMAC-SHA-256 (RFC 2104) of the user's id, with a key of its own for each project, cut
+    to 128 bits. Without the key nobody can try ids, and two projects cannot be joined by their users."""
+
+    @lru_cache(maxsize=1024)
+    def project_key(project: str) -> bytes:
+        return hmac.digest(key, project.encode(), "sha256")
+
+    def hash_user(project: str, user: str) -> str:
+        return hmac.digest(project_key(project), user.encode(), "sha256").hex()[:HASH_HEX_DIGITS]
+
+    return hash_user
+
+
+def user_hash_key(configured: str | None, state_dir: Path) -> bytes:
+    """The configured key, or one of this installation, made once and kept where only its owner can read it.
+
+    Raises:
+        OSError: the state folder cannot be written.
+    """
+    if configured:
+        return configured.encode()
+    path = state_dir / "ingest" / "user_hash.key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_suffix(f".{os.getpid()}")
+    # Written aside and linked: of two processes that start together, both then read the one that was first.
+    handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(handle, secrets.token_bytes(KEY_BYTES))
+    finally:
+        os.close(handle)
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        pass
+    finally:
+        made.unlink()
+    return path.read_bytes()

@@ -1,0 +1,274 @@
+"""Items to facts: validated, normalised, priced; or a verdict that names the field. Pure: the clock is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+import orjson
+from pydantic_core import ValidationError
+
+from flywheel.events import event_id
+from flywheel.pricing import BUCKETS, PriceBook, split_usage
+from flywheel_ingest.items import KINDS, FieldError, ItemRules, Kind, KindName, Limits
+from flywheel_ingest.values import ValueInvalid, check_time, microseconds, usd
+from flywheel_ingest.window import RecentIds
+
+DIGEST_BYTES: Final = 16
+_SORTED: Final = orjson.OPT_SORT_KEYS
+# At least one of these must say something, else the item states nothing.
+_SAYS: Final[Mapping[KindName, tuple[str, ...]]] = {
+    "call": (),
+    "feedback": ("value", "label", "comment"),
+    "evaluation": ("score", "label", "passed"),
+}
+
+
+class Fact(NamedTuple):
+    """An item that may be published: its event, its content where it carried any, and a digest of what was posted."""
+
+    position: int
+    event_id: str
+    digest: bytes
+    event: dict[str, Any]
+    content: dict[str, Any] | None
+
+
+class Refusal(NamedTuple):
+    """An item that may not, and why."""
+
+    position: int
+    event_id: str | None
+    errors: tuple[FieldError, ...]
+
+
+class Admission(NamedTuple):
+    """A batch divided: every item is in exactly one of the three."""
+
+    facts: list[Fact]
+    duplicates: list[Fact]
+    refusals: list[Refusal]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands in a batch for an item whose JSON cannot be read."""
+
+    errors: tuple[FieldError, ...]
+
+
+class _Refused(Exception):
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__()
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What admission needs besides the items: rules by kind, limits, prices, and the keyed hash of users."""
+
+    rules: Mapping[KindName, ItemRules]
+    limits: Limits
+    prices: PriceBook
+    hash_user: Callable[[str, str], str]
+
+    def admit(self, kind: KindName, items: Sequence[object], now_us: int) -> Admission:
+        """Divide the items of a batch into facts and refusals. ``now_us``: our clock, microseconds since the epoch."""
+        rules = self.rules[kind]
+        facts: list[Fact] = []
+        refusals: list[Refusal] = []
+        for index, item in enumerate(items):
+            try:
+                facts.append(self._admit_one(rules, index, item, now_us))
+            except ValidationError as error:
+                refusals.append(Refusal(index, _own_id(item), _located(rules.explain(error), index)))
+            except _Refused as refused:
+                refusals.append(Refusal(index, _own_id(item), _located(refused.errors, index)))
+        return Admission(facts, [], refusals)
+
+    def _admit_one(self, rules: ItemRules, index: int, item: object, now_us: int) -> Fact:
+        if type(item) is Unreadable:
+            raise _Refused(*item.errors)
+        event = rules.validate(item)
+        raw = orjson.dumps(event, option=_SORTED)
+        if len(raw) > self.limits.max_item_bytes:
+            raise _Refused(FieldError("", f"is {len(raw)} bytes as JSON, at most {self.limits.max_item_bytes}"))
+        digest = blake2b(raw, digest_size=DIGEST_BYTES).digest()
+        self._normalise(rules, event, now_us)
+        own_id = event.get("event_id")
+        if own_id is None:
+            own_id = event["event_id"] = event_id(rules.kind.name, digest.hex())
+        content = None
+        if rules.kind.name == "call":
+            content = _content(event)
+            self._price(event)
+        return Fact(index, own_id, digest, event, content)
+
+    def _normalise(self, rules: ItemRules, event: dict[str, Any], now_us: int) -> None:
+        try:
+            at_us = event["occurred_at"] = microseconds(event["occurred_at"])
+            check_time(at_us, now_us=now_us, max_future_us=self.limits.max_future_us)
+        except ValueInvalid as error:
+            raise _Refused(FieldError("occurred_at", str(error))) from None
+        for name in rules.defaulted:
+            if name in event and event[name] is None:
+                del event[name]
+        if event.get("project") is None:
+            event["project"] = "default"
+        for name in rules.enums:
+            if name in event:
+                event[name] = event[name].upper()
+        if "user" in event:
+            self._hash(event)
+        says = _SAYS[rules.kind.name]
+        if says:
+            if all(event.get(name) is None for name in says):
+                raise _Refused(FieldError(says[0], f"is required where none of {', '.join(says[1:])} is given"))
+            if event.get("judge_cost_usd") is not None:
+                event["judge_cost_usd"] = _money(event, "judge_cost_usd")
+        if rules.kind.name != "evaluation":
+            event["received_at"] = now_us
+
+    def _hash(self, event: dict[str, Any]) -> None:
+        user = event.pop("user")
+        if user is None:
+            return
+        if event.get("user_hash") is not None:
+            raise _Refused(FieldError("user", "is not given beside user_hash"))
+        event["user_hash"] = self.hash_user(event["project"], user)
+
+    def _price(self, event: dict[str, Any]) -> None:
+        """Fill the disjoint buckets, the cost where it was not reported, and the flags."""
+        split = split_usage(event, event.get("usage_convention", "UNKNOWN"))
+        flags = split.flags
+        if split.priceable:
+            event["input_tokens"] = split.input_tokens
+            event["output_tokens"] = split.output_tokens
+            for name, count in zip(BUCKETS, split.buckets, strict=True):
+                if count is not None:
+                    event[name] = count
+        if event.get("cost_usd") is not None:
+            event["cost_usd"] = _money(event, "cost_usd")
+            event.setdefault("cost_source", "PROVIDER")
+        else:
+            event["cost_source"] = "UNKNOWN"
+            event["price_version"] = None
+            if split.priceable:
+                priced = self.prices.price(
+                    split.buckets,
+                    provider=event["provider"],
+                    models=(event.get("response_model"), event["request_model"]),
+                    at_us=event["occurred_at"],
+                )
+                flags += priced.flags
+                if priced.cost_usd is not None:
+                    event["cost_usd"], event["cost_source"] = priced.cost_usd, "LOCAL"
+                    event["price_version"] = priced.price_version
+        ttft_ms, latency_ms = event.get("ttft_ms"), event.get("latency_ms")
+        if ttft_ms is not None and latency_ms is not None and ttft_ms > latency_ms:
+            flags += ("ttft_exceeds_latency",)
+        if flags:
+            event["flags"] = list(flags)
+
+
+def screen(admission: Admission, kind: Kind, recent: RecentIds) -> Admission:
+    """Take out of the facts what was posted before: the same content is a duplicate, another is refused.
+
+    Looks at the other items of the batch and at the recent ids; remembers the facts that are left as under way.
+    """
+    facts: list[Fact] = []
+    duplicates = list(admission.duplicates)
+    refusals = list(admission.refusals)
+    in_batch: dict[str, bytes] = {}
+    for fact in admission.facts:
+        known, acknowledged = recent.find(kind.name, fact.event_id)
+        earlier = in_batch.get(fact.event_id)
+        if fact.digest == earlier or (acknowledged and fact.digest == known):
+            duplicates.append(fact)
+        elif earlier is not None or (known is not None and fact.digest != known):
+            refusals.append(
+                Refusal(fact.position, fact.event_id, (FieldError("event_id", "already used with other content"),))
+            )
+        else:
+            in_batch[fact.event_id] = fact.digest
+            recent.claim(kind.name, fact.event_id, fact.digest)
+            facts.append(fact)
+    return Admission(facts, duplicates, refusals)
+
+
+def report(admission: Admission) -> dict[str, Any]:
+    """The answer to a batch: counts that add up to its items, and a verdict for each, in order."""
+    verdicts = [
+        *(_taken(fact, "accepted") for fact in admission.facts),
+        *(_taken(fact, "duplicate") for fact in admission.duplicates),
+        *(_refused(refusal) for refusal in admission.refusals),
+    ]
+    if admission.duplicates or admission.refusals:
+        verdicts.sort(key=itemgetter("index"))
+    return {
+        "accepted": len(admission.facts),
+        "duplicate": len(admission.duplicates),
+        "rejected": len(admission.refusals),
+        "items": verdicts,
+    }
+
+
+def status_of(admission: Admission) -> int:
+    """The HTTP status of a batch: 200 all well, 422 nothing was, 207 some of each."""
+    if not admission.refusals:
+        return 200
+    return 207 if admission.facts or admission.duplicates else 422
+
+
+def _taken(fact: Fact, status: str) -> dict[str, Any]:
+    return {"index": fact.position, "event_id": fact.event_id, "status": status}
+
+
+def _refused(refusal: Refusal) -> dict[str, Any]:
+    return {
+        "index": refusal.position,
+        "event_id": refusal.event_id,
+        "status": "rejected",
+        "errors": [{"field": error.field, "message": error.message} for error in refusal.errors],
+    }
+
+
+def _content(event: dict[str, Any]) -> dict[str, Any] | None:
+    input_text, output_text = event.pop("input_text", None), event.pop("output_text", None)
+    if input_text is None and output_text is None:
+        return None
+    return {
+        "event_id": event_id("content", event["event_id"]),
+        "project": event["project"],
+        "request_id": event["request_id"],
+        "occurred_at": event["occurred_at"],
+        "call_id": event["event_id"],
+        "feature": event.get("feature"),
+        "input_text": input_text,
+        "output_text": output_text,
+    }
+
+
+def _money(event: Mapping[str, Any], name: str) -> Any:
+    try:
+        return usd(event[name])
+    except ValueInvalid as error:
+        raise _Refused(FieldError(name, str(error))) from None
+
+
+def _located(errors: tuple[FieldError, ...], index: int) -> tuple[FieldError, ...]:
+    """Errors of the item as a whole name its place in the batch."""
+    return tuple(error if error.field else FieldError(f"items[{index}]", error.message) for error in errors)
+
+
+def _own_id(item: object) -> str | None:
+    found = item.get("event_id") if isinstance(item, dict) else None
+    return found if isinstance(found, str) and len(found) <= 128 else None
+
+
+def kind_of(name: KindName) -> Kind:
+    """The kind of that name."""
+    return KINDS[name]

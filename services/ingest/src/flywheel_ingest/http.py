@@ -1,0 +1,170 @@
+"""The HTTP side: routes, limits, answers. What an item is worth is decided in the core."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from flywheel.observe import Health, Metrics, TraceMiddleware, logger, operations_routes, traceparent
+from flywheel_ingest.batch import BodyInvalid, BodyUnreadable, parse
+from flywheel_ingest.body import BodyLimits, InFlight, Share, Turned, read_body
+from flywheel_ingest.core import Admission, Core, report, screen, status_of
+from flywheel_ingest.items import KINDS, Kind
+from flywheel_ingest.openapi import docs_page, openapi_document
+from flywheel_ingest.ports import FactLog, LogAway
+from flywheel_ingest.salvage import salvage
+from flywheel_ingest.settings import IngestSettings
+from flywheel_ingest.window import RecentIds
+
+CLIENT_GONE: Final = 499
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """The parts of a running ingest; ``clock_us`` gives microseconds since the epoch."""
+
+    core: Core
+    log: FactLog
+    recent: RecentIds
+    settings: IngestSettings
+    metrics: Metrics
+    health: Health
+    clock_us: Callable[[], int]
+
+    def app(self) -> ASGIApp:
+        """The ASGI app, with the operations routes unless these have a port of their own."""
+        in_flight = InFlight(self.settings.max_in_flight_bytes)
+        routes = [Route(kind.path, self._handler(kind, in_flight), methods=["POST"]) for kind in KINDS.values()]
+        routes += _pages(self.core)
+        if self.settings.ops_port is None:
+            routes += operations_routes(self.health, self.metrics)
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _not_routed, Exception: _failed})
+        return TraceMiddleware(app, self.settings.service)
+
+    def _handler(self, kind: Kind, in_flight: InFlight) -> Handler:
+        async def handle(request: Request) -> Response:
+            started = perf_counter()
+            try:
+                with in_flight.share() as share:
+                    response = await self._post(kind, request, share)
+            except Turned as turned:
+                response = _refusal(turned)
+            except ClientDisconnect:
+                response = Response(status_code=CLIENT_GONE)
+            self.metrics.count("http_requests_total", 1, route=kind.path, status=response.status_code)
+            self.metrics.observe("http_request_seconds", perf_counter() - started, route=kind.path)
+            return response
+
+        return handle
+
+    async def _post(self, kind: Kind, request: Request, share: Share) -> Response:
+        settings = self.settings
+        limits = BodyLimits(settings.max_body_bytes, settings.max_inflated_bytes, settings.body_timeout_s)
+        body = await read_body(request.stream(), request.headers, limits, share)
+        self.metrics.count("ingest_bytes_total", len(body), kind=kind.name)
+        items = await _items(body)
+        if len(items) > settings.max_items:
+            raise Turned(413, "items", f"has {len(items)} items, at most {settings.max_items} fit one batch")
+        admission = screen(self.core.admit(kind.name, items, self.clock_us()), kind, self.recent)
+        await self._publish(kind, admission)
+        self._count(kind, admission)
+        return _json(report(admission), status_of(admission))
+
+    async def _publish(self, kind: Kind, admission: Admission) -> None:
+        """Return only when Kafka has acknowledged every fact."""
+        if not admission.facts:
+            return
+        try:
+            with self.metrics.timed("ingest_publish_seconds", kind=kind.name):
+                await self.log.write(kind, admission.facts, traceparent())
+        except LogAway as away:
+            self.health.set_ready("kafka", False, "did not acknowledge")
+            self.metrics.count("ingest_items_total", len(admission.facts), kind=kind.name, verdict="unavailable")
+            logger("ingest.http").warning("kafka away", kind=kind.name, facts=len(admission.facts))
+            raise Turned(
+                503,
+                "kafka",
+                "did not acknowledge in time; nothing of this batch is promised, post it again unchanged",
+                retry_after_s=max(1, round(away.retry_after_s)),
+            ) from None
+        self.health.set_ready("kafka", True)
+        for fact in admission.facts:
+            self.recent.settle(kind.name, fact.event_id, fact.digest)
+
+    def _count(self, kind: Kind, admission: Admission) -> None:
+        for verdict, found in (
+            ("accepted", admission.facts),
+            ("duplicate", admission.duplicates),
+            ("rejected", admission.refusals),
+        ):
+            if found:
+                self.metrics.count("ingest_items_total", len(found), kind=kind.name, verdict=verdict)
+        if kind.name == "call":
+            unpriced = sum(1 for fact in admission.facts if fact.event.get("cost_usd") is None)
+            if unpriced:
+                self.metrics.count("ingest_unpriced_total", unpriced, provider="any")
+
+
+async def _items(body: bytes) -> list[object]:
+    try:
+        try:
+            return parse(body)
+        except BodyUnreadable:
+            # Seldom, and slow for a large body: off the loop, so that others are answered meanwhile.
+            return await asyncio.to_thread(salvage, body)
+    except BodyInvalid as invalid:
+        raise Turned(400, invalid.field, str(invalid)) from None
+
+
+def _pages(core: Core) -> list[Route]:
+    document = openapi_document(core.rules)
+    as_json, as_html = orjson.dumps(document), docs_page(document).encode()
+
+    async def openapi(_: Request) -> Response:
+        return Response(as_json, media_type="application/json")
+
+    async def docs(_: Request) -> Response:
+        return Response(as_html, media_type="text/html; charset=utf-8")
+
+    return [Route("/openapi.json", openapi), Route("/docs", docs)]
+
+
+def _json(body: object, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json", headers=headers)
+
+
+def _refusal(turned: Turned) -> Response:
+    headers = {} if turned.retry_after_s is None else {"retry-after": str(turned.retry_after_s)}
+    if turned.field == "content-encoding":
+        headers["accept-encoding"] = "gzip, identity"
+    # The body may not have been read to its end, so the connection cannot carry another request.
+    if turned.status in (408, 413):
+        headers["connection"] = "close"
+    return _json({"error": {"field": turned.field, "message": turned.message}}, turned.status, headers)
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    field = "method" if error.status_code == 405 else "path"
+    paths = ", ".join(kind.path for kind in KINDS.values())
+    message = f"{error.detail}; POST to {paths}"
+    headers = dict(error.headers) if error.headers else None
+    return _json({"error": {"field": field, "message": message}}, error.status_code, headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    # The type only: a message may hold what was posted.
+    logger("ingest.http").error("request failed", path=request.url.path, error=type(error).__name__)
+    return _json({"error": {"field": "", "message": "an error of ours; nothing of this batch is promised"}}, 500)

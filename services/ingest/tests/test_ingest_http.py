@@ -1,0 +1,300 @@
+"""Ingest over HTTP: statuses, limits, what is promised and when."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from flywheel.events import Codec, LocalRegistry
+from flywheel.observe import Health, Metrics
+from flywheel.pricing import bundled_prices
+from flywheel_ingest.core import Core, Fact
+from flywheel_ingest.http import Ingest
+from flywheel_ingest.items import CONTENT_EVENT, KINDS, ItemRules, Kind
+from flywheel_ingest.ports import LogAway
+from flywheel_ingest.settings import IngestSettings
+from flywheel_ingest.window import RecentIds
+
+NOW_US = 1_795_234_200_000_000
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+JSON = {"content-type": "application/json"}
+
+
+class EncodingLog:
+    """A log in memory that holds what the codec wrote; it can be away, or wait to be let go."""
+
+    def __init__(self) -> None:
+        self.codec = Codec(LocalRegistry.load())
+        self.written: list[bytes] = []
+        self.traceparents: list[str | None] = []
+        self.away = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def write(self, kind: Kind, facts: Sequence[Fact], traceparent: str | None) -> None:
+        await self.gate.wait()
+        if self.away:
+            raise LogAway(2.2)
+        self.traceparents.append(traceparent)
+        for fact in facts:
+            self.written.append(self.codec.encode(kind.event, fact.event))
+            if fact.content is not None:
+                self.written.append(self.codec.encode(CONTENT_EVENT, fact.content))
+
+    def values(self) -> list[dict[str, Any]]:
+        return [self.codec.decode(data).value for data in self.written]
+
+
+@pytest.fixture
+def log() -> EncodingLog:
+    return EncodingLog()
+
+
+def ingest(log: EncodingLog, tmp_path: Path, **settings: Any) -> Ingest:
+    made = IngestSettings(state_dir=tmp_path, **settings)
+    rules = {name: ItemRules(kind, log.codec.schema(kind.event)) for name, kind in KINDS.items()}
+    core = Core(rules, made.limits(), bundled_prices(), lambda project, user: "h" * 32)
+    return Ingest(core, log, RecentIds(made.recent_ids), made, Metrics(), Health(), lambda: NOW_US)
+
+
+def client(of: Ingest) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(of.app(), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://ingest")
+
+
+def call(**fields: Any) -> dict[str, Any]:
+    return {"request_id": "r1", "occurred_at": NOW_US, "provider": "openai", "request_model": "gpt-4o", **fields}
+
+
+async def test_a_mixed_batch_gets_a_verdict_for_each_item(log: EncodingLog, tmp_path: Path) -> None:
+    async with client(ingest(log, tmp_path)) as http:
+        answer = await http.post("/v1/calls", json={"items": [call(event_id="a"), call(input_tokens=-1), call()]})
+    assert answer.status_code == 207
+    said = answer.json()
+    assert (said["accepted"], said["duplicate"], said["rejected"]) == (2, 0, 1)
+    assert said["items"][1] == {
+        "index": 1,
+        "event_id": None,
+        "status": "rejected",
+        "errors": [{"field": "input_tokens", "message": "Input should be greater than or equal to 0"}],
+    }
+    assert [value["event_id"] for value in log.values()] == [said["items"][0]["event_id"], said["items"][2]["event_id"]]
+
+
+async def test_a_bare_list_feedback_and_evaluations(log: EncodingLog, tmp_path: Path) -> None:
+    said = {"request_id": "r", "occurred_at": NOW_US}
+    async with client(ingest(log, tmp_path)) as http:
+        assert (await http.post("/v1/calls", json=[call()])).status_code == 200
+        thumbs = await http.post("/v1/feedback", json=[{**said, "kind": "user.thumb", "value": 1}])
+        judged = await http.post("/v1/evaluations", json=[{**said, "evaluator": "judge", "score": 0.5}])
+    assert (thumbs.status_code, judged.status_code) == (200, 200)
+    assert [log.codec.decode(data).event for data in log.written] == ["llm_call", "feedback", "evaluation"]
+
+
+async def test_nothing_is_answered_before_the_log_acknowledged(log: EncodingLog, tmp_path: Path) -> None:
+    log.gate.clear()
+    async with client(ingest(log, tmp_path)) as http:
+        posting = asyncio.create_task(http.post("/v1/calls", json=[call()]))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not posting.done()
+        log.gate.set()
+        assert (await posting).status_code == 200
+
+
+async def test_kafka_away_is_503_and_the_same_batch_goes_through_later(log: EncodingLog, tmp_path: Path) -> None:
+    service = ingest(log, tmp_path)
+    log.away = True
+    async with client(service) as http:
+        away = await http.post("/v1/calls", json=[call(event_id="a")])
+        assert (away.status_code, away.headers["retry-after"]) == (503, "2")
+        assert away.json()["error"]["field"] == "kafka"
+        assert (await http.get("/ready")).status_code == 503
+        log.away = False
+        assert (await http.post("/v1/calls", json=[call(event_id="a")])).json()["accepted"] == 1
+        assert (await http.post("/v1/calls", json=[call(event_id="a")])).json()["duplicate"] == 1
+        assert (await http.get("/ready")).status_code == 200
+    assert len(log.written) == 1
+    assert service.metrics.value("ingest_items_total", kind="call", verdict="unavailable") == 1
+    assert service.metrics.value("ingest_items_total", kind="call", verdict="accepted") == 1
+    assert service.metrics.value("ingest_items_total", kind="call", verdict="duplicate") == 1
+
+
+async def test_a_batch_without_a_good_item_does_not_need_kafka(log: EncodingLog, tmp_path: Path) -> None:
+    log.away = True
+    async with client(ingest(log, tmp_path)) as http:
+        assert (await http.post("/v1/calls", json=[{}])).status_code == 422
+        assert (await http.post("/v1/calls", json=[])).status_code == 200
+
+
+async def test_gzip_bodies(log: EncodingLog, tmp_path: Path) -> None:
+    body = orjson.dumps([call()])
+    halves = gzip.compress(body[:20]) + gzip.compress(body[20:])
+    async with client(ingest(log, tmp_path)) as http:
+        for sent in (gzip.compress(body), halves):
+            answer = await http.post("/v1/calls", content=sent, headers={**JSON, "content-encoding": "gzip"})
+            assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "told"),
+    [
+        ({"content-type": "text/plain"}, b"[]", (415, "content-type")),
+        ({}, b"[]", (415, "content-type")),
+        ({"content-type": "application/json; charset=utf-16"}, b"[]", (415, "content-type")),
+        ({**JSON, "content-encoding": "br"}, b"[]", (415, "content-encoding")),
+        ({**JSON, "content-encoding": "gzip"}, b"[]", (400, "body")),
+        ({**JSON, "content-encoding": "gzip"}, gzip.compress(b"[]")[:-3], (400, "body")),
+        ({**JSON, "content-encoding": "gzip"}, gzip.compress(b"[]") + b"tail", (400, "body")),
+        ({**JSON, "content-encoding": "gzip"}, zlib.compress(b"[]"), (400, "body")),
+        (JSON, b"", (400, "body")),
+        (JSON, b"  ", (400, "body")),
+        (JSON, b"{}", (400, "items")),
+        (JSON, b'{"items":{}}', (400, "items")),
+        (JSON, b'{"items":[],"more":1}', (400, "more")),
+        (JSON, b"7", (400, "items")),
+        (JSON, b'"x"', (400, "items")),
+        (JSON, b"[", (400, "body")),
+        (JSON, b'[{"a":"b]', (400, "body")),
+        (JSON, b"[}", (400, "body")),
+        (JSON, b"[] []", (400, "body")),
+        (JSON, b"nonsense", (400, "body")),
+        (JSON, b"[" + b"{}," * 2_000 + b"{}]", (413, "items")),
+    ],
+)
+async def test_requests_that_are_turned_away(
+    log: EncodingLog, tmp_path: Path, headers: dict[str, str], body: bytes, told: tuple[int, str]
+) -> None:
+    async with client(ingest(log, tmp_path)) as http:
+        answer = await http.post("/v1/calls", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["field"]) == told
+    assert answer.json()["error"]["message"]
+    assert log.written == []
+
+
+async def test_a_body_above_the_limit_is_refused_while_it_streams(log: EncodingLog, tmp_path: Path) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1024
+            yield b"[" * 1024
+
+    async with client(ingest(log, tmp_path, max_body_bytes=10_000)) as http:
+        announced = await http.post("/v1/calls", content=b"[" * 10_001, headers=JSON)
+        assert (announced.status_code, announced.json()["error"]["field"]) == (413, "body")
+        chunked = await http.post("/v1/calls", content=endless(), headers=JSON)
+        assert chunked.status_code == 413
+    assert sent <= 12_000
+
+
+async def test_a_small_body_that_inflates_to_a_large_one_is_refused(log: EncodingLog, tmp_path: Path) -> None:
+    bomb = gzip.compress(b"[" + b" " * 10_000_000 + b"]")
+    assert len(bomb) < 20_000
+    service = ingest(log, tmp_path, max_inflated_bytes=100_000)
+    async with client(service) as http:
+        answer = await http.post("/v1/calls", content=bomb, headers={**JSON, "content-encoding": "gzip"})
+    assert answer.status_code == 413
+    assert "inflates to more than 100000" in answer.json()["error"]["message"]
+
+
+async def test_a_body_that_does_not_come_is_given_up(log: EncodingLog, tmp_path: Path) -> None:
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"["
+        await asyncio.sleep(60)
+
+    async with client(ingest(log, tmp_path, body_timeout_s=0.05)) as http:
+        assert (await http.post("/v1/calls", content=stalled(), headers=JSON)).status_code == 408
+
+
+async def test_bytes_under_way_are_bounded_and_given_back(log: EncodingLog, tmp_path: Path) -> None:
+    body = orjson.dumps([call()])
+    log.gate.clear()
+    async with client(ingest(log, tmp_path, max_in_flight_bytes=1024)) as http:
+        waiting = [asyncio.create_task(http.post("/v1/calls", content=body, headers=JSON)) for _ in range(20)]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert {each.result().status_code for each in done} == {503}
+        log.gate.set()
+        answers = await asyncio.gather(*waiting)
+        assert sorted({answer.status_code for answer in answers}) == [200, 503]
+        assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
+        assert (await http.post("/v1/calls", content=body, headers=JSON)).status_code == 200
+
+
+async def test_one_unreadable_value_costs_one_item(log: EncodingLog, tmp_path: Path) -> None:
+    good = orjson.dumps(call(event_id="good"))
+    bad = {
+        b'{"request_id":"r","temperature":NaN}': "temperature",
+        b'{"request_id":"r","feature":"\xff\xfe"}': "feature",
+        b'{"request_id":"r","team":"\\ud800"}': "team",
+        b'{"request_id":"r","attributes":' + b"[" * 3_000 + b"]" * 3_000 + b"}": "attributes",
+        b'{"request_id" "r"}': "items[5]",
+        b"Infinity": "items[6]",
+    }
+    async with client(ingest(log, tmp_path)) as http:
+        answer = await http.post("/v1/calls", content=b"[" + good + b"," + b",".join(bad) + b"]", headers=JSON)
+    said = answer.json()
+    assert (said["accepted"], said["rejected"]) == (1, len(bad))
+    named = [item["errors"][0]["field"] for item in said["items"][1:]]
+    assert named[:4] == list(bad.values())[:4]
+    assert named[5] == "items[6]"
+
+
+async def test_the_trace_goes_on_into_the_log(log: EncodingLog, tmp_path: Path) -> None:
+    async with client(ingest(log, tmp_path)) as http:
+        await http.post("/v1/calls", json=[call()], headers={"traceparent": TRACEPARENT})
+        await http.post("/v1/calls", json=[call(attempt=2)])
+    first, second = log.traceparents
+    assert first is not None
+    assert first.split("-")[1] == TRACEPARENT.split("-")[1]
+    assert second is None
+
+
+async def test_the_pages(log: EncodingLog, tmp_path: Path) -> None:
+    async with client(ingest(log, tmp_path)) as http:
+        document = (await http.get("/openapi.json")).json()
+        page = (await http.get("/docs")).text
+        wrong = await http.get("/v1/calls")
+        nowhere = await http.post("/v1/nothing", json=[])
+    item = document["components"]["schemas"]["CallItem"]
+    assert set(item["required"]) == {"request_id", "occurred_at", "provider", "request_model"}
+    assert set(document["paths"]) == {"/v1/calls", "/v1/feedback", "/v1/evaluations"}
+    assert all(name in page for name in item["properties"])
+    assert "http://" not in page
+    assert "https://" not in page
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (405, "method")
+    assert (nowhere.status_code, nowhere.json()["error"]["field"]) == (404, "path")
+
+
+async def test_the_openapi_schema_takes_what_ingest_takes(log: EncodingLog, tmp_path: Path) -> None:
+    from jsonschema import Draft202012Validator
+
+    async with client(ingest(log, tmp_path)) as http:
+        document = (await http.get("/openapi.json")).json()
+    for name, schema in document["components"]["schemas"].items():
+        Draft202012Validator.check_schema(schema)
+        if name == "CallItem":
+            validator = Draft202012Validator(schema)
+            assert validator.is_valid(call(attributes={"a": "b"}, status="ok", cost_usd="0.1"))
+            assert not validator.is_valid(call(input_tokens=-1))
+            assert not validator.is_valid(call(nope=1))
+
+
+async def test_an_error_of_ours_is_a_500_that_shows_nothing(log: EncodingLog, tmp_path: Path) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("posted: s3cret")
+
+    log.write = broken  # type: ignore[method-assign]
+    async with client(ingest(log, tmp_path)) as http:
+        answer = await http.post("/v1/calls", json=[call()])
+    assert answer.status_code == 500
+    assert "s3cret" not in answer.text
