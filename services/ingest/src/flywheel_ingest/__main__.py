@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from flywheel.observe import command_line, configure_logging
-
 from flywheel_ingest.settings import IngestSettings
 from flywheel_ingest.wiring import run
 
