@@ -1,0 +1,1 @@
+"""Records every topic into ClickHouse, exactly once in every view."""
