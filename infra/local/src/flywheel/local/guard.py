@@ -23,7 +23,10 @@ def alive(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
         # A start time is read in clock ticks, and from the boot time: it can differ by rounding.
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        if abs(process.create_time() - started) >= 1.0:
+            return False
+        # Of a killed process the first thread can be gone while others still hold its ports.
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.Error:
         return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import signal
 import subprocess
 import time
@@ -13,7 +12,8 @@ from typing import Final, Self
 
 from flywheel.local.errors import LocalError, PartFailed
 from flywheel.local.kafka_home import KafkaHome, kafka_home
-from flywheel.local.ports import LOOPBACK, free_port, is_free, is_listening
+from flywheel.local.ports import LOOPBACK, free_port, is_free
+from flywheel.local.probes import ask_kafka
 from flywheel.local.processes import Guard, ProcessId, end, spawn, tail
 
 DEFAULT_PORT: Final = 9092
@@ -27,8 +27,8 @@ class KafkaNode:
 
     ``port`` 0 takes a free port, and keeps it over restarts. ``advertised`` is the ``host:port`` that clients are told
     to connect to, where that is not the node itself (a fault proxy). ``settings`` are further lines of
-    ``server.properties``. The process is ended when this object's owner is gone (``guard``), also by ``kill -9``;
-    ``guard=None`` leaves it running, for a detached start.
+    ``server.properties``. ``guard`` ends the process when this program is gone, also by ``kill -9``; a ``Detached`` one
+    leaves it running.
 
     Raises (from the methods):
         RequirementMissing: Java or Maven is missing; the message says what to do.
@@ -45,7 +45,7 @@ class KafkaNode:
         settings: Mapping[str, str] | None = None,
         options: tuple[str, ...] = (),
         home: KafkaHome | None = None,
-        guard: Guard | bool | None = True,
+        guard: Guard | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
@@ -55,7 +55,7 @@ class KafkaNode:
         self._settings = dict(settings or {})
         self._options = options
         self._home = home
-        self._guard = Guard() if guard is True else (guard or None)
+        self._guard = guard or Guard()
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -99,15 +99,13 @@ class KafkaNode:
             self._format(home, properties)
         self._log_start = self.log_path.stat().st_size if self.log_path.is_file() else 0
         self._process = spawn(self._command(home, properties), log=self.log_path, cwd=home.folder)
-        if self._guard is not None:
-            self._guard.cover(ProcessId.of(self._process.pid))
-            atexit.register(self.kill)
+        self._guard.cover(ProcessId.of(self._process.pid))
         return self
 
     def wait_ready(self, timeout_s: float = 60.0) -> Self:
-        """Return when the node serves clients (its own word, and an open port)."""
+        """Return when the node serves clients (by its own word, and by an answer)."""
         deadline = time.monotonic() + timeout_s
-        while not (_READY in self._log_since_start() and is_listening(self.port)):
+        while not (_READY in self._log_since_start() and ask_kafka(self.port).ready):
             if not self.running:
                 code = None if self._process is None else self._process.returncode
                 raise PartFailed("kafka", f"ended while starting (exit {code})", self.log_tail())
@@ -128,10 +126,12 @@ class KafkaNode:
             self.process_id.send(signal.SIGKILL)
         self._forget()
 
-    def release(self) -> None:
-        """Leave the running node to its guard: this object's end, and this program's, no longer end it."""
-        atexit.unregister(self.kill)
-        self._process = None
+    def release(self) -> subprocess.Popen[bytes]:
+        """Hand the running process over to the caller, and to the guard: this object no longer ends it."""
+        if self._process is None:
+            raise LocalError("kafka does not run")
+        process, self._process = self._process, None
+        return process
 
     def restart(self, timeout_s: float = 60.0) -> Self:
         """Stop (when it still runs), start on the same port and data, wait until ready."""
@@ -149,14 +149,12 @@ class KafkaNode:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        if self._guard is not None:
-            self._guard.close()
+        self._guard.close()
 
     def _forget(self) -> None:
         if self._process is not None:
             self._process.wait()
             self._process = None
-        atexit.unregister(self.kill)
 
     def _log_since_start(self) -> str:
         return tail(self.log_path, 200, since=self._log_start)

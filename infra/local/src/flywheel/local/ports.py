@@ -39,10 +39,3 @@ def free_port(preferred: int = 0) -> int:
         if is_free(port):
             return port
     raise OSError(f"no free port between {_LOWEST} and {_HIGHEST}")
-
-
-def is_listening(port: int) -> bool:
-    """Whether something accepts connections on ``port`` of the loopback interface."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((LOOPBACK, port)) == 0

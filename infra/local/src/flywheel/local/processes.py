@@ -87,6 +87,13 @@ def spawn(
         )
 
 
+def rotate(log: Path, above_bytes: int = 16 << 20) -> None:
+    """Put a log that has grown large aside, as ``<name>.1``, in place of the one before; call before its process
+    starts."""
+    if log.is_file() and log.stat().st_size > above_bytes:
+        log.replace(log.with_name(f"{log.name}.1"))
+
+
 def tail(path: Path, lines: int = 20, since: int = 0) -> str:
     """The last lines of a text file, of what was written after byte ``since``; empty when there is none."""
     if not path.is_file():
@@ -128,3 +135,10 @@ class Guard:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+class Detached(Guard):
+    """Covers nothing: what was started goes on running when its program ends."""
+
+    def cover(self, target: ProcessId) -> None:
+        """Nothing."""
