@@ -1,0 +1,52 @@
+"""The runner: ports, the aiokafka shell, the in-memory bus, local state."""
+
+from flywheel.stream.errors import Fatal, Revoked, Unavailable
+from flywheel.stream.kafka import KafkaBus
+from flywheel.stream.memory import MemoryBus
+from flywheel.stream.ports import Bus, Consumer, Fold, Listener, Producer, Sink, StateView
+from flywheel.stream.publisher import Publisher
+from flywheel.stream.runner import Runner, RunnerSettings
+from flywheel.stream.state import ShardState
+from flywheel.stream.steps import StepSpec
+from flywheel.stream.table import CompactedTable
+from flywheel.stream.types import (
+    Event,
+    FoldResult,
+    Outgoing,
+    Output,
+    RawRecord,
+    Reject,
+    Skip,
+    TopicPartition,
+    Verdict,
+)
+
+__all__ = [
+    "Bus",
+    "CompactedTable",
+    "Consumer",
+    "Event",
+    "Fatal",
+    "Fold",
+    "FoldResult",
+    "KafkaBus",
+    "Listener",
+    "MemoryBus",
+    "Outgoing",
+    "Output",
+    "Producer",
+    "Publisher",
+    "RawRecord",
+    "Reject",
+    "Revoked",
+    "Runner",
+    "RunnerSettings",
+    "ShardState",
+    "Sink",
+    "Skip",
+    "StateView",
+    "StepSpec",
+    "TopicPartition",
+    "Unavailable",
+    "Verdict",
+]

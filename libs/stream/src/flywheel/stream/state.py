@@ -1,0 +1,194 @@
+"""A shard's state in SQLite: tables, input offsets, outbox and high-water marks, committed in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+from flywheel.stream.types import TopicPartition
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS state (
+    tbl TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (tbl, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS offsets (
+    topic TEXT NOT NULL, part INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, part)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS marks (
+    topic TEXT NOT NULL, source TEXT NOT NULL, mark INTEGER NOT NULL, PRIMARY KEY (topic, source)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, records BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS counter (
+    one INTEGER PRIMARY KEY CHECK (one = 1), emitted INTEGER NOT NULL, incarnation TEXT NOT NULL
+);
+INSERT OR IGNORE INTO counter VALUES (1, 0, lower(hex(randomblob(8))));
+"""
+_CHUNK = 900
+_TOMBSTONE = None
+
+
+class ShardState:
+    """The durable state of one shard; one process at a time, held by a lock on the file."""
+
+    def __init__(self, path: Path | None, *, synchronous: str = "NORMAL") -> None:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=10.0)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute(f"PRAGMA synchronous={synchronous}")
+        self._db.executescript(_SCHEMA)
+        self.offsets = {
+            TopicPartition(t, p): n for t, p, n in self._db.execute("SELECT topic, part, next FROM offsets")
+        }
+        self.marks = {(t, s): m for t, s, m in self._db.execute("SELECT topic, source, mark FROM marks")}
+        # A state made anew emits in an order of its own, so readers must not mistake its first records for repeats.
+        self.emitted: int
+        self.incarnation: str
+        self.emitted, self.incarnation = self._db.execute("SELECT emitted, incarnation FROM counter").fetchone()
+
+    def view(self) -> BatchView:
+        """A fresh view for one batch."""
+        return BatchView(self._db)
+
+    def commit(
+        self,
+        view: BatchView,
+        *,
+        offsets: Mapping[TopicPartition, int],
+        marks: Mapping[tuple[str, str], int],
+        emitted: int,
+        outbox: bytes | None,
+    ) -> None:
+        """Make a batch durable: its writes, next offsets, marks and what is still to be sent; or nothing of it."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            puts, deletes = view.changes()
+            if puts:
+                db.executemany("INSERT INTO state VALUES (?,?,?) ON CONFLICT DO UPDATE SET value=excluded.value", puts)
+            if deletes:
+                db.executemany("DELETE FROM state WHERE tbl=? AND key=?", deletes)
+            db.executemany(
+                "INSERT INTO offsets VALUES (?,?,?) ON CONFLICT DO UPDATE SET next=excluded.next",
+                [(tp.topic, tp.partition, n) for tp, n in offsets.items()],
+            )
+            if marks:
+                db.executemany(
+                    "INSERT INTO marks VALUES (?,?,?) ON CONFLICT DO UPDATE SET mark=excluded.mark",
+                    [(topic, source, mark) for (topic, source), mark in marks.items()],
+                )
+            if emitted != self.emitted:
+                db.execute("UPDATE counter SET emitted=?", (emitted,))
+            if outbox is not None:
+                db.execute("INSERT INTO outbox(records) VALUES (?)", (outbox,))
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        self.offsets.update(offsets)
+        self.marks.update(marks)
+        self.emitted = emitted
+
+    def outbox(self) -> list[tuple[int, bytes]]:
+        """What was committed and not yet acknowledged, oldest first."""
+        return list(self._db.execute("SELECT seq, records FROM outbox ORDER BY seq"))
+
+    def sent(self, seq: int) -> None:
+        """Forget the outbox up to and including ``seq``: the broker has acknowledged it."""
+        self._db.execute("DELETE FROM outbox WHERE seq<=?", (seq,))
+
+    def digest(self) -> str:
+        """Hash of all state tables in key order: equal exactly when the state is byte for byte the same."""
+        digest = blake2b(digest_size=16)
+        for row in self._db.execute("SELECT tbl, key, value FROM state ORDER BY tbl, key"):
+            for part in row:
+                data = part.encode() if isinstance(part, str) else bytes(part)
+                digest.update(len(data).to_bytes(8, "big") + data)
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+class BatchView:
+    """Reads through to the database, keeps a batch's writes in memory until the runner commits them."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._written: dict[tuple[str, str], bytes | None] = {}
+
+    def get(self, table: str, key: str) -> bytes | None:
+        """The value of a key, or None."""
+        if (table, key) in self._written:
+            return self._written[table, key]
+        row = self._db.execute("SELECT value FROM state WHERE tbl=? AND key=?", (table, key)).fetchone()
+        return None if row is None else row[0]
+
+    def get_many(self, table: str, keys: Iterable[str]) -> dict[str, bytes]:
+        """The values of those keys that there are."""
+        found: dict[str, bytes] = {}
+        unseen: list[str] = []
+        for key in dict.fromkeys(keys):
+            if (table, key) in self._written:
+                value = self._written[table, key]
+                if value is not None:
+                    found[key] = value
+            else:
+                unseen.append(key)
+        for at in range(0, len(unseen), _CHUNK):
+            chunk = unseen[at : at + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            found.update(
+                self._db.execute(f"SELECT key, value FROM state WHERE tbl=? AND key IN ({marks})", (table, *chunk))
+            )
+        return found
+
+    def put(self, table: str, key: str, value: bytes) -> None:
+        """Set a key."""
+        self._written[table, key] = value
+
+    def delete(self, table: str, key: str) -> None:
+        """Remove a key, there or not."""
+        self._written[table, key] = _TOMBSTONE
+
+    def scan(
+        self, table: str, start: str = "", stop: str | None = None, limit: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        """Pairs with ``start <= key < stop`` in key order, the batch's own writes included."""
+        written = sorted(k for t, k in self._written if t == table and k >= start and (stop is None or k < stop))
+        stored = self._db.execute(
+            "SELECT key, value FROM state WHERE tbl=? AND key>=? AND (? IS NULL OR key<?) ORDER BY key",
+            (table, start, stop, stop),
+        )
+        return islice(self._merge(table, written, stored), limit)
+
+    def _merge(
+        self, table: str, written: list[str], stored: Iterable[tuple[str, bytes]]
+    ) -> Iterator[tuple[str, bytes]]:
+        at = 0
+        for key, value in stored:
+            upto = bisect_left(written, key, at)
+            yield from self._live(table, written[at:upto])
+            at = upto
+            if at < len(written) and written[at] == key:
+                yield from self._live(table, [key])
+                at += 1
+            else:
+                yield key, value
+        yield from self._live(table, written[at:])
+
+    def _live(self, table: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        for key in keys:
+            value = self._written[table, key]
+            if value is not None:
+                yield key, value
+
+    def changes(self) -> tuple[list[tuple[str, str, bytes]], list[tuple[str, str]]]:
+        """What to write and what to remove."""
+        puts = [(t, k, v) for (t, k), v in self._written.items() if v is not None]
+        return puts, [(t, k) for (t, k), v in self._written.items() if v is None]
