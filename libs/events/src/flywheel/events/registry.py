@@ -51,9 +51,9 @@ class LocalRegistry:
         return self._all
 
 
-def load_registry() -> Registry:
-    """The registry that ``SCHEMA_REGISTRY_URL`` names, else the pinned one."""
-    url = os.environ.get("SCHEMA_REGISTRY_URL")
+def load_registry(url: str | None = None) -> Registry:
+    """The registry at ``url``, or the one ``SCHEMA_REGISTRY_URL`` names, else the pinned ids."""
+    url = url or os.environ.get("SCHEMA_REGISTRY_URL")
     if not url:
         return LocalRegistry.load()
     from flywheel.events.remote import RemoteRegistry  # an HTTP client is loaded only where a registry is used
