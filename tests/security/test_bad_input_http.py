@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -51,14 +50,17 @@ def facts() -> EncodedFacts:
 
 @pytest.fixture(scope="module")
 def service(facts: EncodedFacts, tmp_path_factory: pytest.TempPathFactory) -> Ingest:
-    return build(facts, tmp_path_factory.mktemp("state"))
-
-
-def build(facts: EncodedFacts, state_dir: Path) -> Ingest:
-    made = IngestSettings(state_dir=state_dir)
+    made = IngestSettings(state_dir=tmp_path_factory.mktemp("state"))
     rules = {name: ItemRules(kind, facts.codec.schema(kind.event)) for name, kind in KINDS.items()}
     core = Core(rules, made.limits(), bundled_prices(), lambda project, user: "h" * 32)
     return Ingest(core, facts, RecentIds(made.recent_ids), made, Metrics(), Health(), lambda: NOW_US)
+
+
+@pytest.fixture
+def fresh(service: Ingest, facts: EncodedFacts) -> Ingest:
+    """The service as after a restart: no recent ids, no counts, nothing in the log."""
+    facts.values.clear()
+    return replace(service, recent=RecentIds(1_000), metrics=Metrics())
 
 
 def with_(of: KindName = "call", /, **fields: Any) -> tuple[KindName, bytes]:
@@ -226,12 +228,11 @@ async def post(service: Ingest, kind: KindName, body: bytes) -> tuple[int, dict[
 
 @pytest.mark.parametrize(("row", "field"), ROWS.values(), ids=ROWS.keys())
 async def test_a_bad_item_is_named_and_its_neighbours_go_through(
-    facts: EncodedFacts, tmp_path: Path, row: tuple[KindName, bytes], field: str
+    facts: EncodedFacts, fresh: Ingest, row: tuple[KindName, bytes], field: str
 ) -> None:
     kind, bad = row
-    facts.values.clear()
     before, after = (orjson.dumps({**GOOD[kind], "event_id": name}) for name in ("before", "after"))
-    status, said = await post(build(facts, tmp_path), kind, b"[" + before + b"," + bad + b"," + after + b"]")
+    status, said = await post(fresh, kind, b"[" + before + b"," + bad + b"," + after + b"]")
     assert status == 207
     assert [item["status"] for item in said["items"]] == ["accepted", "rejected", "accepted"]
     assert (said["accepted"], said["duplicate"], said["rejected"]) == (2, 0, 1)
@@ -246,14 +247,12 @@ def test_the_table_is_as_long_as_promised() -> None:
     assert len(ROWS) >= 60
 
 
-async def test_all_of_it_in_one_batch_reconciles(facts: EncodedFacts, tmp_path: Path) -> None:
-    facts.values.clear()
+async def test_all_of_it_in_one_batch_reconciles(facts: EncodedFacts, fresh: Ingest) -> None:
     rows = [(bad, field) for (kind, bad), field in ROWS.values() if kind == "call"]
     items: list[bytes] = []
     for number, (bad, _) in enumerate(rows):
         items += [orjson.dumps({**GOOD["call"], "event_id": "before" if number == 0 else f"good-{number}"}), bad]
-    service = build(facts, tmp_path)
-    status, said = await post(service, "call", b'{"items":[' + b",".join(items) + b"]}")
+    status, said = await post(fresh, "call", b'{"items":[' + b",".join(items) + b"]}")
     assert status == 207
     assert (said["accepted"], said["rejected"], said["duplicate"]) == (len(rows), len(rows), 0)
     assert len(facts.values) == len(rows)
@@ -261,7 +260,7 @@ async def test_all_of_it_in_one_batch_reconciles(facts: EncodedFacts, tmp_path: 
         assert said["items"][2 * at]["status"] == "accepted"
         expected = f"items[{2 * at + 1}]" if field == "items[1]" else field
         assert said["items"][2 * at + 1]["errors"][0]["field"] == expected
-    count = service.metrics.value
+    count = fresh.metrics.value
     assert count("ingest_items_total", kind="call", verdict="accepted") == len(rows)
     assert count("ingest_items_total", kind="call", verdict="rejected") == len(rows)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import stat
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +15,59 @@ import httpx
 import orjson
 import pytest
 
-from flywheel.events import Codec, LocalRegistry
+from flywheel.events import Codec, LocalRegistry, header
 from flywheel.observe import Health, Metrics
 from flywheel.pricing import bundled_prices
-from flywheel_ingest.core import Core, Fact
+from flywheel.stream import MemoryBus, Publisher
+from flywheel_ingest.adapters import KafkaFactLog, user_hash_key, user_hasher
+from flywheel_ingest.core import Fact
 from flywheel_ingest.http import Ingest
-from flywheel_ingest.items import CONTENT_EVENT, KINDS, ItemRules, Kind
-from flywheel_ingest.ports import LogAway
+from flywheel_ingest.items import Kind
+from flywheel_ingest.ports import FactLog
 from flywheel_ingest.settings import IngestSettings
-from flywheel_ingest.window import RecentIds
+from flywheel_ingest.wiring import build_core, build_ingest
 
 NOW_US = 1_795_234_200_000_000
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 JSON = {"content-type": "application/json"}
 
 
-class EncodingLog:
-    """A log in memory that holds what the codec wrote; it can be away, or wait to be let go."""
+@dataclass
+class Broker:
+    """The in-memory broker, with what it holds read back."""
 
-    def __init__(self) -> None:
-        self.codec = Codec(LocalRegistry.load())
-        self.written: list[bytes] = []
-        self.traceparents: list[str | None] = []
-        self.away = False
+    bus: MemoryBus = field(default_factory=MemoryBus)
+    codec: Codec = field(default_factory=lambda: Codec(LocalRegistry.load()))
+
+    def values(self, topic: str = "llm-calls") -> list[dict[str, Any]]:
+        return [self.codec.decode(record.value or b"").value for record in self.bus.records(topic)]
+
+
+class Gated:
+    """A log that acknowledges nothing until it is let go."""
+
+    def __init__(self, log: FactLog) -> None:
+        self._log = log
         self.gate = asyncio.Event()
-        self.gate.set()
 
     async def write(self, kind: Kind, facts: Sequence[Fact], traceparent: str | None) -> None:
         await self.gate.wait()
-        if self.away:
-            raise LogAway(2.2)
-        self.traceparents.append(traceparent)
-        for fact in facts:
-            self.written.append(self.codec.encode(kind.event, fact.event))
-            if fact.content is not None:
-                self.written.append(self.codec.encode(CONTENT_EVENT, fact.content))
-
-    def values(self) -> list[dict[str, Any]]:
-        return [self.codec.decode(data).value for data in self.written]
+        await self._log.write(kind, facts, traceparent)
 
 
 @pytest.fixture
-def log() -> EncodingLog:
-    return EncodingLog()
+def broker() -> Broker:
+    return Broker()
 
 
-def ingest(log: EncodingLog, tmp_path: Path, **settings: Any) -> Ingest:
+async def ingest(broker: Broker, tmp_path: Path, **settings: Any) -> Ingest:
     made = IngestSettings(state_dir=tmp_path, **settings)
-    rules = {name: ItemRules(kind, log.codec.schema(kind.event)) for name, kind in KINDS.items()}
-    core = Core(rules, made.limits(), bundled_prices(), lambda project, user: "h" * 32)
-    return Ingest(core, log, RecentIds(made.recent_ids), made, Metrics(), Health(), lambda: NOW_US)
+    health = Health()
+    publisher = Publisher(broker.bus, broker.codec, source="ingest")
+    log = KafkaFactLog(broker.bus, publisher, health, timeout_s=1)
+    assert await log.ask()
+    core = build_core(made, broker.codec, bundled_prices())
+    return build_ingest(made, core, log, metrics=Metrics(), health=health, clock_us=lambda: NOW_US)
 
 
 def client(of: Ingest) -> httpx.AsyncClient:
@@ -74,8 +79,8 @@ def call(**fields: Any) -> dict[str, Any]:
     return {"request_id": "r1", "occurred_at": NOW_US, "provider": "openai", "request_model": "gpt-4o", **fields}
 
 
-async def test_a_mixed_batch_gets_a_verdict_for_each_item(log: EncodingLog, tmp_path: Path) -> None:
-    async with client(ingest(log, tmp_path)) as http:
+async def test_a_mixed_batch_gets_a_verdict_for_each_item(broker: Broker, tmp_path: Path) -> None:
+    async with client(await ingest(broker, tmp_path)) as http:
         answer = await http.post("/v1/calls", json={"items": [call(event_id="a"), call(input_tokens=-1), call()]})
     assert answer.status_code == 207
     said = answer.json()
@@ -86,59 +91,68 @@ async def test_a_mixed_batch_gets_a_verdict_for_each_item(log: EncodingLog, tmp_
         "status": "rejected",
         "errors": [{"field": "input_tokens", "message": "Input should be greater than or equal to 0"}],
     }
-    assert [value["event_id"] for value in log.values()] == [said["items"][0]["event_id"], said["items"][2]["event_id"]]
+    assert [value["event_id"] for value in broker.values()] == [
+        said["items"][0]["event_id"],
+        said["items"][2]["event_id"],
+    ]
 
 
-async def test_a_bare_list_feedback_and_evaluations(log: EncodingLog, tmp_path: Path) -> None:
+async def test_a_bare_list_feedback_and_evaluations(broker: Broker, tmp_path: Path) -> None:
     said = {"request_id": "r", "occurred_at": NOW_US}
-    async with client(ingest(log, tmp_path)) as http:
+    async with client(await ingest(broker, tmp_path)) as http:
         assert (await http.post("/v1/calls", json=[call()])).status_code == 200
         thumbs = await http.post("/v1/feedback", json=[{**said, "kind": "user.thumb", "value": 1}])
         judged = await http.post("/v1/evaluations", json=[{**said, "evaluator": "judge", "score": 0.5}])
     assert (thumbs.status_code, judged.status_code) == (200, 200)
-    assert [log.codec.decode(data).event for data in log.written] == ["llm_call", "feedback", "evaluation"]
+    for topic in ("llm-calls", "llm-feedback", "llm-evaluations"):
+        (value,) = broker.values(topic)
+        assert value["occurred_at"] == NOW_US
 
 
-async def test_nothing_is_answered_before_the_log_acknowledged(log: EncodingLog, tmp_path: Path) -> None:
-    log.gate.clear()
-    async with client(ingest(log, tmp_path)) as http:
+async def test_nothing_is_answered_before_the_log_acknowledged(broker: Broker, tmp_path: Path) -> None:
+    service = await ingest(broker, tmp_path)
+    held = Gated(service.log)
+    async with client(replace(service, log=held)) as http:
         posting = asyncio.create_task(http.post("/v1/calls", json=[call()]))
         for _ in range(50):
             await asyncio.sleep(0)
         assert not posting.done()
-        log.gate.set()
+        held.gate.set()
         assert (await posting).status_code == 200
+    assert len(broker.values()) == 1
 
 
-async def test_kafka_away_is_503_and_the_same_batch_goes_through_later(log: EncodingLog, tmp_path: Path) -> None:
-    service = ingest(log, tmp_path)
-    log.away = True
+async def test_kafka_away_is_503_and_the_same_batch_goes_through_later(broker: Broker, tmp_path: Path) -> None:
+    service = await ingest(broker, tmp_path)
+    broker.bus.refused.add("llm-calls")
     async with client(service) as http:
         away = await http.post("/v1/calls", json=[call(event_id="a")])
-        assert (away.status_code, away.headers["retry-after"]) == (503, "2")
+        assert (away.status_code, away.headers["retry-after"]) == (503, "1")
         assert away.json()["error"]["field"] == "kafka"
         assert (await http.get("/ready")).status_code == 503
-        log.away = False
+        broker.bus.refused.clear()
         assert (await http.post("/v1/calls", json=[call(event_id="a")])).json()["accepted"] == 1
         assert (await http.post("/v1/calls", json=[call(event_id="a")])).json()["duplicate"] == 1
+        assert isinstance(service.log, KafkaFactLog)
+        assert await service.log.ask()
         assert (await http.get("/ready")).status_code == 200
-    assert len(log.written) == 1
+    assert len(broker.values()) == 1
     assert service.metrics.value("ingest_items_total", kind="call", verdict="unavailable") == 1
     assert service.metrics.value("ingest_items_total", kind="call", verdict="accepted") == 1
     assert service.metrics.value("ingest_items_total", kind="call", verdict="duplicate") == 1
 
 
-async def test_a_batch_without_a_good_item_does_not_need_kafka(log: EncodingLog, tmp_path: Path) -> None:
-    log.away = True
-    async with client(ingest(log, tmp_path)) as http:
+async def test_a_batch_without_a_good_item_does_not_need_kafka(broker: Broker, tmp_path: Path) -> None:
+    broker.bus.refused.add("llm-calls")
+    async with client(await ingest(broker, tmp_path)) as http:
         assert (await http.post("/v1/calls", json=[{}])).status_code == 422
         assert (await http.post("/v1/calls", json=[])).status_code == 200
 
 
-async def test_gzip_bodies(log: EncodingLog, tmp_path: Path) -> None:
+async def test_gzip_bodies(broker: Broker, tmp_path: Path) -> None:
     body = orjson.dumps([call()])
     halves = gzip.compress(body[:20]) + gzip.compress(body[20:])
-    async with client(ingest(log, tmp_path)) as http:
+    async with client(await ingest(broker, tmp_path)) as http:
         for sent in (gzip.compress(body), halves):
             answer = await http.post("/v1/calls", content=sent, headers={**JSON, "content-encoding": "gzip"})
             assert answer.status_code == 200
@@ -171,16 +185,16 @@ async def test_gzip_bodies(log: EncodingLog, tmp_path: Path) -> None:
     ],
 )
 async def test_requests_that_are_turned_away(
-    log: EncodingLog, tmp_path: Path, headers: dict[str, str], body: bytes, told: tuple[int, str]
+    broker: Broker, tmp_path: Path, headers: dict[str, str], body: bytes, told: tuple[int, str]
 ) -> None:
-    async with client(ingest(log, tmp_path)) as http:
+    async with client(await ingest(broker, tmp_path)) as http:
         answer = await http.post("/v1/calls", content=body, headers=headers)
     assert (answer.status_code, answer.json()["error"]["field"]) == told
     assert answer.json()["error"]["message"]
-    assert log.written == []
+    assert broker.values() == []
 
 
-async def test_a_body_above_the_limit_is_refused_while_it_streams(log: EncodingLog, tmp_path: Path) -> None:
+async def test_a_body_above_the_limit_is_refused_while_it_streams(broker: Broker, tmp_path: Path) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -189,7 +203,7 @@ async def test_a_body_above_the_limit_is_refused_while_it_streams(log: EncodingL
             sent += 1024
             yield b"[" * 1024
 
-    async with client(ingest(log, tmp_path, max_body_bytes=10_000)) as http:
+    async with client(await ingest(broker, tmp_path, max_body_bytes=10_000)) as http:
         announced = await http.post("/v1/calls", content=b"[" * 10_001, headers=JSON)
         assert (announced.status_code, announced.json()["error"]["field"]) == (413, "body")
         chunked = await http.post("/v1/calls", content=endless(), headers=JSON)
@@ -197,40 +211,41 @@ async def test_a_body_above_the_limit_is_refused_while_it_streams(log: EncodingL
     assert sent <= 12_000
 
 
-async def test_a_small_body_that_inflates_to_a_large_one_is_refused(log: EncodingLog, tmp_path: Path) -> None:
+async def test_a_small_body_that_inflates_to_a_large_one_is_refused(broker: Broker, tmp_path: Path) -> None:
     bomb = gzip.compress(b"[" + b" " * 10_000_000 + b"]")
     assert len(bomb) < 20_000
-    service = ingest(log, tmp_path, max_inflated_bytes=100_000)
+    service = await ingest(broker, tmp_path, max_inflated_bytes=100_000)
     async with client(service) as http:
         answer = await http.post("/v1/calls", content=bomb, headers={**JSON, "content-encoding": "gzip"})
     assert answer.status_code == 413
     assert "inflates to more than 100000" in answer.json()["error"]["message"]
 
 
-async def test_a_body_that_does_not_come_is_given_up(log: EncodingLog, tmp_path: Path) -> None:
+async def test_a_body_that_does_not_come_is_given_up(broker: Broker, tmp_path: Path) -> None:
     async def stalled() -> AsyncIterator[bytes]:
         yield b"["
         await asyncio.sleep(60)
 
-    async with client(ingest(log, tmp_path, body_timeout_s=0.05)) as http:
+    async with client(await ingest(broker, tmp_path, body_timeout_s=0.05)) as http:
         assert (await http.post("/v1/calls", content=stalled(), headers=JSON)).status_code == 408
 
 
-async def test_bytes_under_way_are_bounded_and_given_back(log: EncodingLog, tmp_path: Path) -> None:
+async def test_bytes_under_way_are_bounded_and_given_back(broker: Broker, tmp_path: Path) -> None:
     body = orjson.dumps([call()])
-    log.gate.clear()
-    async with client(ingest(log, tmp_path, max_in_flight_bytes=1024)) as http:
+    service = await ingest(broker, tmp_path, max_in_flight_bytes=1024)
+    held = Gated(service.log)
+    async with client(replace(service, log=held)) as http:
         waiting = [asyncio.create_task(http.post("/v1/calls", content=body, headers=JSON)) for _ in range(20)]
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         assert {each.result().status_code for each in done} == {503}
-        log.gate.set()
+        held.gate.set()
         answers = await asyncio.gather(*waiting)
         assert sorted({answer.status_code for answer in answers}) == [200, 503]
         assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
         assert (await http.post("/v1/calls", content=body, headers=JSON)).status_code == 200
 
 
-async def test_one_unreadable_value_costs_one_item(log: EncodingLog, tmp_path: Path) -> None:
+async def test_one_unreadable_value_costs_one_item(broker: Broker, tmp_path: Path) -> None:
     good = orjson.dumps(call(event_id="good"))
     bad = {
         b'{"request_id":"r","temperature":NaN}': "temperature",
@@ -240,7 +255,7 @@ async def test_one_unreadable_value_costs_one_item(log: EncodingLog, tmp_path: P
         b'{"request_id" "r"}': "items[5]",
         b"Infinity": "items[6]",
     }
-    async with client(ingest(log, tmp_path)) as http:
+    async with client(await ingest(broker, tmp_path)) as http:
         answer = await http.post("/v1/calls", content=b"[" + good + b"," + b",".join(bad) + b"]", headers=JSON)
     said = answer.json()
     assert (said["accepted"], said["rejected"]) == (1, len(bad))
@@ -249,18 +264,57 @@ async def test_one_unreadable_value_costs_one_item(log: EncodingLog, tmp_path: P
     assert named[5] == "items[6]"
 
 
-async def test_the_trace_goes_on_into_the_log(log: EncodingLog, tmp_path: Path) -> None:
-    async with client(ingest(log, tmp_path)) as http:
+async def test_the_trace_goes_on_into_the_log(broker: Broker, tmp_path: Path) -> None:
+    async with client(await ingest(broker, tmp_path)) as http:
         await http.post("/v1/calls", json=[call()], headers={"traceparent": TRACEPARENT})
         await http.post("/v1/calls", json=[call(attempt=2)])
-    first, second = log.traceparents
+    first, second = (header(record.headers, "traceparent") for record in broker.bus.records("llm-calls"))
     assert first is not None
     assert first.split("-")[1] == TRACEPARENT.split("-")[1]
     assert second is None
 
 
-async def test_the_pages(log: EncodingLog, tmp_path: Path) -> None:
-    async with client(ingest(log, tmp_path)) as http:
+async def test_records_carry_the_request_as_key_and_the_envelope(broker: Broker, tmp_path: Path) -> None:
+    async with client(await ingest(broker, tmp_path)) as http:
+        said = (await http.post("/v1/calls", json=[call(input_text="hi", request_id="rätsel")])).json()
+    (record,), (content,) = (broker.bus.records(topic) for topic in ("llm-calls", "llm-content"))
+    assert record.key == content.key == "rätsel".encode()
+    assert record.partition == content.partition
+    assert header(record.headers, "ce_id") == said["items"][0]["event_id"]
+    assert header(record.headers, "ce_type") == "flywheel.llm_call"
+    assert header(record.headers, "ce_source") == "flywheel/ingest"
+    assert b"hi" not in (record.value or b"")
+
+
+async def test_content_that_kafka_refused_is_not_half_a_success(broker: Broker, tmp_path: Path) -> None:
+    broker.bus.refused.add("llm-content")
+    async with client(await ingest(broker, tmp_path)) as http:
+        item = call(event_id="a", input_text="hi")
+        assert (await http.post("/v1/calls", json=[item])).status_code == 503
+        broker.bus.refused.clear()
+        assert (await http.post("/v1/calls", json=[item])).json()["accepted"] == 1
+    assert len(broker.values("llm-content")) == 1
+
+
+def test_the_key_of_user_hashes_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    key = user_hash_key(None, tmp_path)
+    assert len(key) == 32
+    assert user_hash_key(None, tmp_path) == key
+    (kept,) = (tmp_path / "ingest").iterdir()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert user_hash_key("configured", tmp_path) == b"configured"
+
+
+def test_users_hash_apart_by_project_and_key() -> None:
+    hash_user = user_hasher(b"key")
+    assert hash_user("p", "ann") == hash_user("p", "ann")
+    assert (
+        len({hash_user("p", "ann"), hash_user("q", "ann"), hash_user("p", "bob"), user_hasher(b"2")("p", "ann")}) == 4
+    )
+
+
+async def test_the_pages(broker: Broker, tmp_path: Path) -> None:
+    async with client(await ingest(broker, tmp_path)) as http:
         document = (await http.get("/openapi.json")).json()
         page = (await http.get("/docs")).text
         wrong = await http.get("/v1/calls")
@@ -275,10 +329,10 @@ async def test_the_pages(log: EncodingLog, tmp_path: Path) -> None:
     assert (nowhere.status_code, nowhere.json()["error"]["field"]) == (404, "path")
 
 
-async def test_the_openapi_schema_takes_what_ingest_takes(log: EncodingLog, tmp_path: Path) -> None:
+async def test_the_openapi_schema_takes_what_ingest_takes(broker: Broker, tmp_path: Path) -> None:
     from jsonschema import Draft202012Validator
 
-    async with client(ingest(log, tmp_path)) as http:
+    async with client(await ingest(broker, tmp_path)) as http:
         document = (await http.get("/openapi.json")).json()
     for name, schema in document["components"]["schemas"].items():
         Draft202012Validator.check_schema(schema)
@@ -289,12 +343,14 @@ async def test_the_openapi_schema_takes_what_ingest_takes(log: EncodingLog, tmp_
             assert not validator.is_valid(call(nope=1))
 
 
-async def test_an_error_of_ours_is_a_500_that_shows_nothing(log: EncodingLog, tmp_path: Path) -> None:
-    async def broken(*_: object) -> None:
-        raise RuntimeError("posted: s3cret")
+async def test_an_error_of_ours_is_a_500_that_shows_nothing(broker: Broker, tmp_path: Path) -> None:
+    class Broken:
+        async def write(self, *_: object) -> None:
+            raise RuntimeError("posted: s3cret")
 
-    log.write = broken  # type: ignore[method-assign]
-    async with client(ingest(log, tmp_path)) as http:
+    held = Gated(Broken())
+    held.gate.set()
+    async with client(replace(await ingest(broker, tmp_path), log=held)) as http:
         answer = await http.post("/v1/calls", json=[call()])
     assert answer.status_code == 500
     assert "s3cret" not in answer.text

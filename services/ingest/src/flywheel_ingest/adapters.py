@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import os
 import secrets
@@ -11,23 +12,38 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from flywheel.stream import Output, Publisher, Unavailable
+from flywheel.observe import Health, logger
+from flywheel.stream import Bus, Output, Publisher, Unavailable
 from flywheel_ingest.core import Fact
-from flywheel_ingest.items import CONTENT_EVENT, CONTENT_TOPIC, Kind
+from flywheel_ingest.items import CONTENT_EVENT, CONTENT_TOPIC, KINDS, Kind
 from flywheel_ingest.ports import LogAway
 
 KEY_BYTES: Final = 32
 HASH_HEX_DIGITS: Final = 32
+RETRY_S: Final = 1.0
+KAFKA: Final = "kafka"
 
 
 class KafkaFactLog:
-    """Facts to their topics, keyed by request id so that all facts of a request meet in one partition number."""
+    """Facts to their topics, keyed by request id so that all facts of a request meet in one partition number.
 
-    def __init__(self, publisher: Publisher) -> None:
+    While Kafka is away a write fails after ``timeout_s``, or at once where it was never reached; ``watch`` goes on
+    asking, so that readiness comes back without traffic.
+    """
+
+    def __init__(self, bus: Bus, publisher: Publisher, health: Health, *, timeout_s: float) -> None:
+        self._bus = bus
         self._publisher = publisher
+        self._health = health
+        self._timeout_s = timeout_s
+        self._connected = False
+        self._doubted = asyncio.Event()
+        health.set_ready(KAFKA, False, "not connected yet")
 
     async def write(self, kind: Kind, facts: Sequence[Fact], traceparent: str | None) -> None:
         """See ``FactLog``."""
+        if not self._connected:
+            raise LogAway(RETRY_S)
         outputs = [Output(kind.topic, fact.event["request_id"], kind.event, fact.event) for fact in facts]
         outputs += [
             Output(CONTENT_TOPIC, fact.content["request_id"], CONTENT_EVENT, fact.content)
@@ -35,9 +51,40 @@ class KafkaFactLog:
             if fact.content is not None
         ]
         try:
-            await self._publisher.publish(outputs, traceparent=traceparent)
+            async with asyncio.timeout(self._timeout_s):
+                await self._publisher.publish(outputs, traceparent=traceparent)
+        except (Unavailable, TimeoutError) as away:
+            self._health.set_ready(KAFKA, False, "did not acknowledge")
+            self._doubted.set()
+            raise LogAway(getattr(away, "retry_after_s", RETRY_S)) from away
+
+    async def watch(self) -> None:
+        """Connect, and after a failed write ask until Kafka answers again; runs until cancelled."""
+        while True:
+            if not await self.ask():
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._doubted.clear()
+            await self._doubted.wait()
+
+    async def ask(self) -> bool:
+        """Connect where that is still to do, ask Kafka for our topic, and note in the health whether it answered."""
+        try:
+            if not self._connected:
+                await self._publisher.start()
+                self._connected = True
+            await self._bus.partitions(KINDS["call"].topic)
         except Unavailable as away:
-            raise LogAway(away.retry_after_s) from away
+            self._health.set_ready(KAFKA, False, away.detail)
+            logger("ingest.kafka").warning("kafka away", detail=away.detail)
+            return False
+        self._health.set_ready(KAFKA, True)
+        return True
+
+    async def close(self) -> None:
+        """Disconnect; what was acknowledged stays, nothing else was promised."""
+        if self._connected:
+            await self._publisher.stop()
 
 
 def now_us() -> int:

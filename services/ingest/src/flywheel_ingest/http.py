@@ -90,7 +90,6 @@ class Ingest:
             with self.metrics.timed("ingest_publish_seconds", kind=kind.name):
                 await self.log.write(kind, admission.facts, traceparent())
         except LogAway as away:
-            self.health.set_ready("kafka", False, "did not acknowledge")
             self.metrics.count("ingest_items_total", len(admission.facts), kind=kind.name, verdict="unavailable")
             logger("ingest.http").warning("kafka away", kind=kind.name, facts=len(admission.facts))
             raise Turned(
@@ -99,7 +98,6 @@ class Ingest:
                 "did not acknowledge in time; nothing of this batch is promised, post it again unchanged",
                 retry_after_s=max(1, round(away.retry_after_s)),
             ) from None
-        self.health.set_ready("kafka", True)
         for fact in admission.facts:
             self.recent.settle(kind.name, fact.event_id, fact.digest)
 

@@ -30,7 +30,7 @@ LONGEST_MS: Final = 30 * 86_400_000.0
 class Limits:
     """Bounds that an operator may move: bytes of one item as JSON, and how far ahead an event may claim to be."""
 
-    max_item_bytes: int = 768 << 10
+    max_item_bytes: int = 448 << 10
     max_future_us: int = 600_000_000
 
 

@@ -20,7 +20,7 @@ class IngestSettings(ServiceSettings):
     max_inflated_bytes: int = Field(32 << 20, ge=1024, description="Largest request body once a gzip body is inflated.")
     max_items: int = Field(1000, ge=1, le=100_000, description="Most items in one batch.")
     max_item_bytes: int = Field(
-        768 << 10, ge=256, le=1_000_000, description="Largest item as JSON; below the brokers' max.message.bytes."
+        448 << 10, ge=256, le=500_000, description="Largest item as JSON; below a producer batch (512 KiB)."
     )
     max_in_flight_bytes: int = Field(
         64 << 20, ge=1024, description="Body bytes held by all requests under way; above it 503 with Retry-After."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 
-from flywheel.events import Codec
-from flywheel.observe import Health, Metrics
-from flywheel.pricing import PriceBook
-from flywheel_ingest.adapters import now_us, user_hash_key, user_hasher
+from flywheel.events import Codec, load_registry
+from flywheel.observe import Health, Metrics, flush_traces, operations_app, serve, stop_on_signals
+from flywheel.pricing import PriceBook, bundled_prices
+from flywheel.stream import KafkaBus, Publisher
+from flywheel_ingest.adapters import KafkaFactLog, now_us, user_hash_key, user_hasher
 from flywheel_ingest.core import Core
 from flywheel_ingest.http import Ingest
 from flywheel_ingest.items import KINDS, ItemRules
@@ -40,3 +43,30 @@ def build_ingest(
     """Ingest over a core and a log of facts; a test passes its own log or clock."""
     recent = RecentIds(settings.recent_ids)
     return Ingest(core, log, recent, settings, metrics, health, clock_us)
+
+
+async def run(settings: IngestSettings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are then finished."""
+    metrics, health, stop = Metrics(), Health(), asyncio.Event()
+    codec = Codec(load_registry())
+    bus = KafkaBus(settings.kafka_bootstrap, client_id=f"flywheel-{settings.service}")
+    log = KafkaFactLog(
+        bus, Publisher(bus, codec, source=settings.service), health, timeout_s=settings.publish_timeout_s
+    )
+    core = build_core(settings, codec, bundled_prices())
+    app = build_ingest(settings, core, log, metrics=metrics, health=health).app()
+    stop_on_signals(stop)
+    grace_s = settings.publish_timeout_s + 1
+    servers = [serve(app, settings.host, settings.port, stop=stop, grace_s=grace_s)]
+    if settings.ops_port is not None:
+        operations = operations_app(health, metrics)
+        servers.append(serve(operations, settings.host, settings.ops_port, name="ops", stop=stop))
+    watching = asyncio.create_task(log.watch(), name="watch-kafka")
+    try:
+        await asyncio.gather(*servers)
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await log.close()
+        flush_traces(settings.service)
