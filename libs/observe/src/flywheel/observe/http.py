@@ -119,21 +119,22 @@ async def serve(
     port: int,
     *,
     name: str = "http",
+    http: Any = "httptools",
     on_started: Callable[[int], None] | None = None,
     stop: asyncio.Event | None = None,
     grace_s: float = 5.0,
 ) -> None:
     """Serve an ASGI app until ``stop`` is set, or, without ``stop``, until SIGTERM or SIGINT; or until cancelled.
 
-    Announces the bound port (``announce_port``), then calls ``on_started(port)``. Requests under way get ``grace_s``
-    seconds. Raises ``OSError`` when the port is taken. Prints nothing on stdout.
+    ``http`` is uvicorn's name of an HTTP protocol, or a class of one. Announces the bound port (``announce_port``),
+    then calls ``on_started(port)``. Requests under way get ``grace_s`` seconds. Raises ``OSError`` when the port is taken. Prints nothing on stdout.
     """
     sock = bind(host, port)
     bound = int(sock.getsockname()[1])
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=http,
             loop="none",
             ws="none",
             lifespan="auto",
