@@ -23,7 +23,7 @@ from flywheel.local.ports import free_port, is_free
 from flywheel.local.probes import ask_kafka, ask_service
 from flywheel.local.processes import Guard, ProcessId, end, rotate, spawn, tail
 from flywheel.local.runtime import Runtime
-from flywheel.local.secret_files import make_secrets
+from flywheel.local.secret_files import make_compose_secrets
 from flywheel.local.state import Started
 from flywheel.local.status import addresses_of
 from flywheel.local.topic_admin import create_topics, topic_settings
@@ -200,14 +200,16 @@ def test_the_tail_of_a_log_starts_where_asked_and_survives_bad_bytes(tmp_path):
     assert (tmp_path / "a.log.1").read_bytes().startswith(b"before")
 
 
-def test_secrets_are_made_once_and_for_their_owner_only(tmp_path):
-    make_secrets(tmp_path / "secrets", ["user_hash_key"])
-    made = tmp_path / "secrets" / "user_hash_key"
-    value = made.read_text()
-    assert len(value.strip()) == 64
-    assert made.stat().st_mode & 0o077 == 0
-    make_secrets(tmp_path / "secrets", ["user_hash_key"])
-    assert made.read_text() == value
+def test_secrets_are_made_once_behind_a_folder_for_their_owner_only(tmp_path):
+    folder = tmp_path / "secrets"
+    make_compose_secrets(folder)
+    made = {path.name: path.read_text().strip() for path in folder.iterdir()}
+    assert folder.stat().st_mode & 0o077 == 0
+    assert len(made["user_hash_key"]) == 64
+    assert made["clickhouse_password"] in made["clickhouse_url"]
+    assert len(set(made.values())) == 4
+    make_compose_secrets(folder)
+    assert {path.name: path.read_text().strip() for path in folder.iterdir()} == made
 
 
 class Answers(BaseHTTPRequestHandler):
