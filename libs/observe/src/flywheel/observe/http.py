@@ -127,7 +127,8 @@ async def serve(
     """Serve an ASGI app until ``stop`` is set, or, without ``stop``, until SIGTERM or SIGINT; or until cancelled.
 
     ``http`` is uvicorn's name of an HTTP protocol, or a class of one. Announces the bound port (``announce_port``),
-    then calls ``on_started(port)``. Requests under way get ``grace_s`` seconds. Raises ``OSError`` when the port is taken. Prints nothing on stdout.
+    then calls ``on_started(port)``. Requests under way get ``grace_s`` seconds. Raises ``OSError``
+    when the port is taken. Prints nothing on stdout.
     """
     sock = bind(host, port)
     bound = int(sock.getsockname()[1])
