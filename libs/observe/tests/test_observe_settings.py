@@ -61,6 +61,13 @@ def test_a_secret_is_read_from_the_file_that_its_variable_names(
         load_settings(RecorderSettings)
 
 
+def test_the_port_is_not_read_from_the_file_into_which_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FLYWHEEL_PORT_FILE", str(tmp_path / "not-there-yet.json"))
+    assert load_settings(RecorderSettings).port == 8123
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         load_settings(RecorderSettings).port = 1

@@ -81,11 +81,14 @@ class ServiceSettings(BaseSettings):
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads field X from the file named by the variable ``X_FILE``."""
+    """Reads field X from the file named by the variable ``X_FILE``.
+
+    Not the port: ``FLYWHEEL_PORT_FILE`` names the file into which the port is written.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         path = os.environ.get(f"{variable_of(field_name, field)}_FILE")
-        if not path:
+        if not path or field_name == "port":
             return None, field_name, False
         try:
             return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
