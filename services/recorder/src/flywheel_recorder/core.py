@@ -102,7 +102,7 @@ def sort_out(records: Sequence[Record], present: Callable[[str, int, int], bool]
         if present(topic, partition, offset):
             continue
         if framed is None:
-            refused[index] = Refused("tombstone", None, "a deletion of its key; facts stay", skip=True)
+            refused[index] = Refused("no_value", None, "a record without a value says nothing on this topic")
             continue
         if len(framed) <= FRAME_BYTES or framed[0] != 0:
             refused[index] = Refused("undecodable", None, "not in Confluent framing")
@@ -170,11 +170,15 @@ def halves(rows: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
 
 def wrong_event(expected: str, found: str) -> Refused:
     """The verdict on an event that is not the topic's."""
-    return Refused("unsupported", None, f"a {found} on a topic of {expected}")
+    return Refused("wrong_event", None, f"a {found} on a topic of {expected}s")
 
 
-def describe(topic: str, refused: Refused, has_dead_letters: Mapping[str, str | None]) -> Refused:
-    """Turn a refusal into a skip where the topic has no dead-letter topic of its own: nothing is further down."""
-    if has_dead_letters.get(topic) is None and not refused.skip:
+def settle(refused: Refused, *, compacted: bool, has_dead_letters: bool) -> Refused:
+    """Turn a refusal into a skip where there is nothing to dead-letter or nowhere further to send it.
+
+    On a compacted topic a record without a value takes its key back, which changes no fact; what can't be recorded from
+    a dead-letter topic is in that topic, whole.
+    """
+    if not has_dead_letters or (compacted and refused.reason == "no_value"):
         return Refused(refused.reason, refused.field, refused.detail, skip=True)
     return refused

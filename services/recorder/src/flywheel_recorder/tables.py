@@ -20,8 +20,8 @@ from flywheel_recorder.core import (
     Refused,
     Resume,
     Row,
-    describe,
     event_id_of,
+    settle,
     sort_out,
     split_repeats,
     wrong_event,
@@ -36,11 +36,12 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A topic the recorder reads: the event it carries and whether it has a dead-letter topic."""
+    """A topic the recorder reads: the event it carries and what becomes of records that get no row."""
 
     topic: str
     event: str
-    dead_letters: str | None
+    compacted: bool
+    has_dead_letters: bool
 
 
 Observer = Callable[[str, int, int, float], None]
@@ -73,7 +74,6 @@ class Tables:
         self._inserter = Inserter(client, staging, codec)
         self._codec = codec
         self._sources = {s.topic: s for s in sources}
-        self._dead_letters = {s.topic: s.dead_letters for s in sources}
         self._columns = table_columns(client)
         self._shapes: dict[tuple[str, int], Shape | Refused] = {}
         self._remembered = remembered
@@ -81,6 +81,7 @@ class Tables:
         self._present: dict[Place, frozenset[int]] = {}
         self._observe = observe
         self._interrupted = False
+        self._through: dict[Place, int] = {}
 
     def positions(self, places: Collection[Place]) -> dict[Place, int]:
         """The next offset to read of each place that has rows; where there is none, the log's beginning is next.
@@ -89,6 +90,8 @@ class Tables:
             StoreUnavailable: the store does not answer.
         """
         found: dict[Place, int] = {}
+        for place in places:
+            self._through.pop(place, None)
         try:
             for topic in sorted({topic for topic, _partition in places}):
                 partitions = sorted(p for t, p in places if t == topic)
@@ -110,7 +113,7 @@ class Tables:
             StoreUnavailable: ClickHouse can't take rows now. Repeat the call with the same records.
             UnknownSchema: a record was written with a schema not known here yet. Repeat the call later.
         """
-        if self._interrupted:
+        if self._interrupted or self._given_again(records):
             self._look_up_present(records)
         self._interrupted = True
         batch = sort_out(records, self._is_present)
@@ -118,8 +121,8 @@ class Tables:
         for group in batch.groups:
             refused |= self._write_group(group, batch.first_offsets[group.topic])
         self._interrupted = False
-        self._forget_present(records)
-        return {i: describe(records[i].topic, verdict, self._dead_letters) for i, verdict in refused.items()}
+        self._move_on(records)
+        return {index: self._settle(records[index].topic, verdict) for index, verdict in refused.items()}
 
     def _write_group(self, group: Group, firsts: Mapping[int, int]) -> dict[int, Refused]:
         shape = self._shape(group.topic, group.schema_id)
@@ -172,12 +175,22 @@ class Tables:
         present = self._present.get((topic, partition))
         return present is not None and offset in present
 
-    def _forget_present(self, records: Sequence[Record]) -> None:
-        """Drop the memory of a crash once a partition is past it."""
+    def _given_again(self, records: Sequence[Record]) -> bool:
+        """Whether any of these was written before: the runner repeats a batch whose dead letters were not taken."""
+        return any(r.offset <= self._through.get((r.topic, r.partition), -1) for r in records)
+
+    def _move_on(self, records: Sequence[Record]) -> None:
+        """Note how far each partition is written, and drop the memory of a crash once it is past it."""
         for record in records:
-            present = self._present.get((record.topic, record.partition))
-            if present is not None and (not present or record.offset >= max(present)):
-                del self._present[record.topic, record.partition]
+            self._through[record.topic, record.partition] = record.offset
+        for place in {(r.topic, r.partition) for r in records}:
+            present = self._present.get(place)
+            if present is not None and self._through[place] >= max(present, default=-1):
+                del self._present[place]
+
+    def _settle(self, topic: str, refused: Refused) -> Refused:
+        source = self._sources[topic]
+        return settle(refused, compacted=source.compacted, has_dead_letters=source.has_dead_letters)
 
     def _look_up_present(self, records: Sequence[Record]) -> None:
         """After a write that failed half-way: see which of these records it left in the table."""

@@ -1,0 +1,20 @@
+"""``python -m flywheel_recorder``: record until SIGTERM, then finish the batch in hand."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flywheel.observe import command_line, configure_logging
+from flywheel_recorder.settings import RecorderSettings
+from flywheel_recorder.wiring import run
+
+
+def main() -> None:
+    """Read the settings and record."""
+    settings = command_line(RecorderSettings, "Records every topic into ClickHouse and answers SQL over it.")
+    configure_logging(settings.service, settings.log_level)
+    asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The recorder as a step of the runner: batches into tables, positions out of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from flywheel.events import UnknownSchema
+from flywheel.observe import Metrics
+from flywheel.store import StoreUnavailable
+from flywheel.stream import Event, RawRecord, Reject, Skip, TopicPartition, Unavailable
+from flywheel_recorder.core import Refused
+
+if TYPE_CHECKING:  # loading the engine takes a second; only a recorder that runs pays
+    from flywheel_recorder.tables import Tables
+
+T = TypeVar("T")
+
+
+class RecorderSink:
+    """Writes raw records; the tables hold the offsets.
+
+    Args:
+        open_tables: opens the store; called at first use, and again while it fails.
+        every_s: shortest time from one write to the next, so that inserts are few and large.
+        metrics: where ages are noted.
+    """
+
+    raw = True
+
+    def __init__(self, open_tables: Callable[[], Tables], *, every_s: float, metrics: Metrics) -> None:
+        self._open_tables = open_tables
+        self._every_s = every_s
+        self._metrics = metrics
+        self._tables: Tables | None = None
+        self._lock = threading.Lock()
+
+    async def positions(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The next offset to read of each partition, from its table. Raises Unavailable."""
+        places = [(p.topic, p.partition) for p in partitions]
+        try:
+            found = await asyncio.to_thread(self._locked, lambda tables: tables.positions(places))
+        except StoreUnavailable as error:
+            raise Unavailable(str(error), 1.0) from error
+        return {TopicPartition(topic, partition): offset for (topic, partition), offset in found.items()}
+
+    async def write(self, records: Sequence[Event | RawRecord]) -> Mapping[int, Skip | Reject]:
+        """Make the records durable, each as one row or with a verdict. Raises Unavailable."""
+        started = time.monotonic()
+        raws = [record.raw if isinstance(record, Event) else record for record in records]
+        try:
+            refused = await asyncio.to_thread(self._locked, lambda tables: tables.write(raws))
+        except UnknownSchema as error:
+            raise Unavailable(f"waiting for a schema: {error}", 5.0) from error
+        except StoreUnavailable as error:
+            raise Unavailable(str(error), 1.0) from error
+        self._note_ages(raws)
+        await asyncio.sleep(max(0.0, self._every_s - (time.monotonic() - started)))
+        return {index: _verdict(verdict) for index, verdict in refused.items()}
+
+    def _locked(self, act: Callable[[Tables], T]) -> T:
+        with self._lock:
+            if self._tables is None:
+                self._tables = self._open_tables()
+            return act(self._tables)
+
+    def _note_ages(self, records: Sequence[RawRecord]) -> None:
+        """How long the oldest record of each topic took from the broker into its table."""
+        now_ms = time.time() * 1000
+        oldest: dict[str, int] = {}
+        for record in records:
+            oldest[record.topic] = min(record.timestamp_ms, oldest.get(record.topic, record.timestamp_ms))
+        for topic, timestamp_ms in oldest.items():
+            self._metrics.observe("event_age_seconds", max(0.0, (now_ms - timestamp_ms) / 1000), topic=topic)
+
+
+def _verdict(refused: Refused) -> Skip | Reject:
+    if refused.skip:
+        return Skip(refused.reason)
+    return Reject(refused.reason, refused.field, refused.detail)
