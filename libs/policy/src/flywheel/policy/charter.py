@@ -1,0 +1,342 @@
+"""The charter: what a user declares for a feature, as frozen, validated models.
+
+Field names here are the ones a user writes in YAML; ``flywheel.policy.charter_yaml`` turns text into a ``Charter``
+and errors into problems with a line. Durations are written ``90s``, ``15m``, ``24h`` or ``7d``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+PolicyKind = Literal["thompson_beta", "thompson_gaussian", "ucb1", "epsilon_greedy", "static"]
+Operator = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "exists", "absent"]
+
+MAX_ARMS = 64
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*([smhd])$")
+_OUTCOMES = re.compile(r"^(\d+(?:\.\d+)?)\s+outcomes?$")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _number(value: Any) -> Any:
+    """Let an int stand where a float is declared, and nothing else (a bool is not a number)."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _seconds(value: Any) -> Any:
+    """Turn ``24h`` into 86400.0."""
+    if isinstance(value, str):
+        match = _DURATION.match(value.strip())
+        if match is None:
+            raise ValueError("expected a duration such as 90s, 15m, 24h or 7d")
+        return float(match[1]) * _SECONDS[match[2]]
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=366 * 86400)]
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class Objective(_Model):
+    """What is made as large as possible."""
+
+    maximise: Literal["reward"] = "reward"
+
+
+class Weights(_Model):
+    """Price of one reference cost and of one reference latency, in units of quality."""
+
+    cost: Number = Field(0.0, ge=0, le=1000)
+    latency: Number = Field(0.0, ge=0, le=1000)
+
+
+class Reference(_Model):
+    """What counts as one unit of cost (US dollars) and of latency (milliseconds)."""
+
+    cost_usd: Number = Field(0.01, gt=0)
+    latency_ms: Number = Field(1000.0, gt=0)
+
+
+class RewardRange(_Model):
+    """Smallest and largest reward; what lies outside is clipped, and Beta policies map the range to [0, 1]."""
+
+    min: Number
+    max: Number
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min >= self.max:
+            raise ValueError("min must be below max")
+        return self
+
+
+class Missing(_Model):
+    """What an outcome is worth when a part never came. Unobserved is never 0.
+
+    ``quality``: ``unrewarded`` (reward null) or ``renormalise`` over the parts that came. ``wait``: false rewards at
+    once from the parts present, later ones give new revisions. ``cost`` and ``latency``: ``unrewarded`` or ``omit``
+    the term. ``failed``: a request whose every attempt failed has quality ``zero`` (that is an observation) or is
+    ``unrewarded``.
+    """
+
+    quality: Literal["unrewarded", "renormalise"] = "unrewarded"
+    wait: bool = True
+    cost: Literal["unrewarded", "omit"] = "unrewarded"
+    latency: Literal["unrewarded", "omit"] = "unrewarded"
+    failed: Literal["zero", "unrewarded"] = "zero"
+
+
+class Limit(_Model):
+    """A bound on a metric; a bare number is a maximum."""
+
+    min: Number | None = None
+    max: Number | None = None
+
+
+def _limit(value: Any) -> Any:
+    return value if isinstance(value, dict) else {"max": value}
+
+
+Scalar = str | bool | int | float
+
+
+class Condition(_Model):
+    """One comparison of a context field."""
+
+    operator: Operator
+    value: Scalar | tuple[Scalar, ...] | None = None
+
+
+def _conditions(value: Any) -> Any:
+    """Turn ``{language: {in: [en, de]}, plan: pro}`` into conditions by field."""
+    if not isinstance(value, dict):
+        return value
+    return {field: _field_conditions(rule) for field, rule in value.items()}
+
+
+def _field_conditions(rule: Any) -> tuple[Condition, ...]:
+    if not isinstance(rule, dict):
+        rule = {"in": rule} if isinstance(rule, list) else {"eq": rule}
+    return tuple(_condition(operator, operand) for operator, operand in rule.items())
+
+
+def _condition(operator: Any, operand: Any) -> Condition:
+    known = Operator.__args__  # type: ignore[attr-defined]
+    if operator not in known:
+        raise ValueError(f"unknown operator {operator!r}; one of {', '.join(known)}")
+    if operator in ("in", "not_in"):
+        if not isinstance(operand, list) or not operand:
+            raise ValueError(f"{operator} needs a list")
+        operand = tuple(operand)
+    elif operator in ("lt", "le", "gt", "ge"):
+        if isinstance(operand, bool) or not isinstance(operand, (int, float, str)):
+            raise ValueError(f"{operator} needs a number or a text")
+    elif operator in ("exists", "absent"):
+        operand = None
+    elif isinstance(operand, (dict, list)) or operand is None:
+        raise ValueError(f"{operator} needs a single value")
+    return Condition(operator=operator, value=operand)
+
+
+class ArmSpec(_Model):
+    """One way to serve a request: a model, a prompt version and parameters."""
+
+    name: Name
+    model: str = Field(min_length=1, max_length=256)
+    prompt: str | None = Field(None, max_length=256)
+    params: dict[str, Any] = Field(default_factory=dict)
+    eligible_when: Annotated[dict[str, tuple[Condition, ...]], BeforeValidator(_conditions)] = Field(
+        default_factory=dict
+    )
+    enabled: bool = True
+    share: Number | None = Field(None, ge=0)
+
+    @property
+    def prompt_name(self) -> str | None:
+        """The part of ``support@7`` before the at sign."""
+        return self.prompt.partition("@")[0] if self.prompt else None
+
+    @property
+    def prompt_version(self) -> str | None:
+        """The part of ``support@7`` after the at sign."""
+        return (self.prompt.partition("@")[2] or None) if self.prompt else None
+
+
+class HalfLife(_Model):
+    """How fast evidence is forgotten: it weighs half after so many newer outcomes, or after so much time."""
+
+    outcomes: float | None = None
+    seconds: float | None = None
+
+
+def _half_life(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("expected '2000 outcomes' or a duration such as 24h")
+    match = _OUTCOMES.match(value.strip())
+    if match is None:
+        return HalfLife(seconds=_seconds(value))
+    if not 1 <= float(match[1]) <= 1e12:
+        raise ValueError("must be at least 1 outcome")
+    return HalfLife(outcomes=float(match[1]))
+
+
+def _kind(value: Any) -> Any:
+    return "thompson_beta" if value == "thompson" else value
+
+
+class Prior(_Model):
+    """Belief before any outcome: a mean reward (default: the middle of the range) worth ``weight`` outcomes."""
+
+    mean: Number | None = None
+    weight: Number = Field(2.0, ge=0.2, le=1e6)
+
+
+class PolicySpec(_Model):
+    """How arms are chosen."""
+
+    kind: Annotated[PolicyKind, BeforeValidator(_kind)] = "thompson_beta"
+    half_life: Annotated[HalfLife, BeforeValidator(_half_life)] | None = None
+    explore_floor: Number = Field(0.0, ge=0, le=0.5)
+    epsilon: Number = Field(0.1, ge=0, le=1)
+    default: Name | None = None
+    stale_after: Seconds | None = None
+    prior: Prior = Prior()
+
+    @property
+    def half_life_outcomes(self) -> float | None:
+        """Half-life in outcomes, where declared so."""
+        return self.half_life.outcomes if self.half_life else None
+
+    @property
+    def half_life_s(self) -> float | None:
+        """Half-life in seconds, where declared so."""
+        return self.half_life.seconds if self.half_life else None
+
+    @property
+    def stale_after_s(self) -> float:
+        """Age in seconds above which the policy no longer decides; 0 is never."""
+        return self.stale_after or 0.0
+
+
+class Budget(_Model):
+    """Money a scope may spend per period."""
+
+    scope: dict[str, str]
+    usd: Number = Field(gt=0)
+    per: Literal["hour", "day", "week", "month"]
+    mode: Literal["soft", "hard"] = "soft"
+
+
+class ServiceLevel(_Model):
+    """A service level objective."""
+
+    metric: str
+    max: Number | None = None
+    min: Number | None = None
+    window: Seconds
+
+
+def _quality(value: Any) -> Any:
+    """Accept ``{judge.helpful: 0.6}`` and ``{0.6: judge.helpful}``; the result maps the name to its weight."""
+    if not isinstance(value, dict):
+        return value
+    named: dict[Any, Any] = {}
+    for key, item in value.items():
+        by_weight = isinstance(key, (int, float)) and not isinstance(key, bool)
+        name, weight = (item, key) if by_weight else (key, item)
+        if not isinstance(name, str):
+            raise ValueError("each entry names an evaluator or feedback kind and its weight")
+        if name in named:
+            raise ValueError(f"{name} is named twice")
+        named[name] = weight
+    return named
+
+
+class Charter(_Model):
+    """What a user declared for a feature. ``context`` lists the fields a decision may look at and log."""
+
+    project: Name = "default"
+    feature: Name
+    objective: Objective = Objective()
+    quality: Annotated[dict[str, Annotated[Number, Field(gt=0, le=1)]], BeforeValidator(_quality)] = Field(
+        default_factory=dict
+    )
+    weights: Weights = Weights()
+    reference: Reference = Reference()
+    reward: RewardRange | None = None
+    missing: Missing = Missing()
+    constraints: dict[str, Annotated[Limit, BeforeValidator(_limit)]] = Field(default_factory=dict)
+    arms: list[ArmSpec] = Field(min_length=1, max_length=MAX_ARMS)
+    policy: PolicySpec = PolicySpec()
+    context: list[str] = Field(default_factory=list, max_length=64)
+    attribution_window: Seconds = 86400.0
+    budgets: list[Budget] = Field(default_factory=list)
+    slo: list[ServiceLevel] = Field(default_factory=list)
+
+    @field_validator("quality")
+    @classmethod
+    def _weights_add_up(cls, quality: dict[str, float]) -> dict[str, float]:
+        if quality and abs(sum(quality.values()) - 1.0) > 1e-6:
+            raise ValueError(f"weights add up to {sum(quality.values()):g}, not 1")
+        return quality
+
+    @field_validator("arms")
+    @classmethod
+    def _names_differ(cls, arms: list[ArmSpec]) -> list[ArmSpec]:
+        twice = [name for name, count in Counter(arm.name for arm in arms).items() if count > 1]
+        if twice:
+            raise ValueError(f"arm {twice[0]} is declared twice")
+        if not any(arm.enabled for arm in arms):
+            raise ValueError("no arm is enabled")
+        return arms
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if self.policy.default is not None and self.policy.default not in names:
+            raise ValueError(f"policy.default: {self.policy.default} is not an arm; one of {', '.join(names)}")
+        enabled = sum(arm.enabled for arm in self.arms)
+        if self.policy.explore_floor * enabled > 1 + 1e-12:
+            raise ValueError(
+                f"policy.explore_floor: {enabled} arms cannot each have at least {self.policy.explore_floor:g}"
+            )
+        for index, arm in enumerate(self.arms):
+            unknown = [field for field in arm.eligible_when if field not in self.context]
+            if unknown:
+                raise ValueError(f"arms.{index}.eligible_when.{unknown[0]}: not declared under context")
+        if self.policy.kind == "static" and not sum(arm.share or 0.0 for arm in self.arms if arm.enabled) > 0:
+            raise ValueError("policy.kind: static needs a share on at least one enabled arm")
+        low, high = self.reward_range
+        if self.policy.prior.mean is not None and not low < self.policy.prior.mean < high:
+            raise ValueError(f"policy.prior.mean: must lie inside the reward range {low:g} to {high:g}")
+        return self
+
+    @property
+    def attribution_window_s(self) -> float:
+        """Seconds after the decision in which parts are waited for."""
+        return self.attribution_window
+
+    @property
+    def default_arm(self) -> str:
+        """Arm to use when the policy can't decide: the declared one, else the first enabled."""
+        return self.policy.default or next(arm.name for arm in self.arms if arm.enabled)
+
+    @cached_property
+    def reward_range(self) -> tuple[float, float]:
+        """Declared range, else quality in [0, 1] less one reference cost and one reference latency."""
+        if self.reward is not None:
+            return self.reward.min, self.reward.max
+        price = self.weights.cost + self.weights.latency
+        if not self.quality and price > 0:
+            return -price, 0.0
+        return -price, 1.0

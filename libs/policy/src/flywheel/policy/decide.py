@@ -1,0 +1,272 @@
+"""Deciding: a compiled policy, a request and the time give an arm and the whole distribution it was drawn from.
+
+The arm is drawn from the computed propensities with a uniform number that is a hash of the request id, the feature
+and the policy version, so the logged propensity is the true one, and the same request under the same policy always
+gets the same arm.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import accumulate
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from flywheel.events import event_id
+from flywheel.policy.eligibility import Rule, Value, compile_rule
+from flywheel.policy.posterior import choice_probabilities
+
+MAX_CACHED_SUBSETS = 256
+_MAX_CONTEXT_TEXT = 256
+_NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+_NO_CONTEXT: Mapping[str, Value] = MappingProxyType({})
+
+Reason = Literal["policy", "no_policy", "stale_policy", "nothing_eligible", "unknown_feature"]
+
+
+class DecideRequest(NamedTuple):
+    """What is to be decided. ``default_arm`` and ``default_model`` serve it when there is no policy."""
+
+    project: str
+    feature: str
+    request_id: str
+    context: Mapping[str, Value] = _NO_CONTEXT
+    environment: str | None = None
+    app: str | None = None
+    team: str | None = None
+    user_hash: str | None = None
+    trace_id: str | None = None
+    default_arm: str | None = None
+    default_model: str | None = None
+
+
+class Decision(NamedTuple):
+    """The arm, and the probability of every eligible arm. ``params`` are JSON texts by name."""
+
+    decision_id: str
+    arm: str
+    propensity: float
+    arms: tuple[str, ...]
+    propensities: tuple[float, ...]
+    propensity_error: float
+    model: str | None
+    prompt_name: str | None
+    prompt_version: str | None
+    params: Mapping[str, str]
+    fallback: bool
+    reason: Reason
+    policy: str
+    policy_version: int
+    policy_kind: str
+    policy_age_ms: float | None
+    context: tuple[str, ...]
+    """Names of the context fields the policy declares; only they are logged."""
+
+
+class _Arm(NamedTuple):
+    name: str
+    model: str | None
+    prompt_name: str | None
+    prompt_version: str | None
+    params: Mapping[str, str]
+
+
+class _Subset(NamedTuple):
+    """The distribution over one set of eligible arms."""
+
+    arms: tuple[_Arm, ...]
+    names: tuple[str, ...]
+    propensities: tuple[float, ...]
+    cumulative: tuple[float, ...]
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """A policy event made ready to decide with. Subsets of eligible arms are computed once and kept, at most 256."""
+
+    project: str
+    feature: str
+    version: int
+    kind: str
+    occurred_at_us: int
+    stale_after_us: int
+    default: _Arm
+    context: tuple[str, ...]
+    event: Mapping[str, Any]
+    arms: tuple[_Arm, ...]
+    rules: tuple[tuple[int, tuple[Rule, ...]], ...]
+    full_mask: int
+    salt: bytes
+    subsets: dict[int, _Subset] = field(default_factory=dict, compare=False)
+
+    def eligible(self, context: Mapping[str, Value]) -> int:
+        """Return the arms that may serve this context, as a bit per arm in declared order."""
+        mask = self.full_mask
+        for bit, rules in self.rules:
+            for rule in rules:
+                if not rule(context):
+                    mask &= ~bit
+                    break
+        return mask
+
+    def subset(self, mask: int) -> _Subset:
+        """Return the distribution over the arms of ``mask`` (not 0)."""
+        found = self.subsets.get(mask)
+        if found is None:
+            found = _subset(self, mask)
+            if len(self.subsets) >= MAX_CACHED_SUBSETS:
+                self.subsets.pop(next(iter(self.subsets)), None)
+            self.subsets[mask] = found
+        return found
+
+
+def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
+    """Return the policy of a ``policy`` event, ready to decide with.
+
+    Raises ``ValueError`` naming the field when its kind, default arm or a rule makes no sense.
+    """
+    declared = policy_event["arms"]
+    arms = tuple(
+        _Arm(
+            arm["name"], arm["model"], arm["prompt_name"], arm["prompt_version"], MappingProxyType(dict(arm["params"]))
+        )
+        for arm in declared
+    )
+    by_name = {arm.name: arm for arm in arms}
+    if policy_event["default_arm"] not in by_name:
+        raise ValueError(f"default_arm: {policy_event['default_arm']!r} is not an arm of the policy")
+    salt = f"{policy_event['project']}\0{policy_event['feature']}\0{policy_event['policy_version']}\0"
+    compiled = CompiledPolicy(
+        project=policy_event["project"],
+        feature=policy_event["feature"],
+        version=policy_event["policy_version"],
+        kind=policy_event["kind"],
+        occurred_at_us=policy_event["occurred_at"],
+        stale_after_us=int(policy_event["stale_after_s"] * 1e6),
+        default=by_name[policy_event["default_arm"]],
+        context=tuple(policy_event["context"]),
+        event=policy_event,
+        arms=arms,
+        rules=tuple(
+            (1 << index, tuple(compile_rule(rule) for rule in arm["eligible_when"]))
+            for index, arm in enumerate(declared)
+            if arm["eligible_when"] and arm["enabled"]
+        ),
+        full_mask=sum(1 << index for index, arm in enumerate(declared) if arm["enabled"]),
+        salt=salt.encode(),
+    )
+    if compiled.full_mask:
+        compiled.subset(compiled.full_mask)
+    return compiled
+
+
+def _subset(compiled: CompiledPolicy, mask: int) -> _Subset:
+    chosen = [index for index in range(len(compiled.arms)) if mask >> index & 1]
+    found = choice_probabilities(
+        compiled.kind,
+        [compiled.event["arms"][index] for index in chosen],
+        explore_floor=compiled.event["explore_floor"],
+        epsilon=compiled.event["epsilon"],
+    )
+    arms = tuple(compiled.arms[index] for index in chosen)
+    # All but the last: what rounding leaves over belongs to the last arm.
+    cumulative = tuple(accumulate(found.values))[:-1]
+    return _Subset(arms, tuple(arm.name for arm in arms), found.values, cumulative, found.error)
+
+
+def uniform(salt: bytes, request_id: str) -> float:
+    """Return a number in [0, 1) from a hash; 53 bits, so that every double on the grid is alike."""
+    digest = blake2b(salt + request_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+
+
+def decide(
+    compiled: CompiledPolicy | None,
+    request: DecideRequest,
+    now_us: int,
+    *,
+    absence: Literal["no_policy", "unknown_feature"] = "no_policy",
+) -> Decision:
+    """Return the arm for a request; ``now_us`` only tells whether the policy is stale.
+
+    Without a policy the request's own default serves, flagged with ``absence``. A stale policy, or no eligible arm,
+    gives the policy's default arm, flagged. A fallback has propensity 1: it was certain.
+    """
+    if compiled is None:
+        name = request.default_arm or "default"
+        arm = _Arm(name, request.default_model, None, None, _NO_PARAMS)
+        identity = event_id("decision", request.project, request.feature, request.request_id, 0)
+        return _certain(identity, arm, absence, (request.feature, 0, "default", None, ()))
+    age_us = now_us - compiled.occurred_at_us
+    identity = event_id("decision", compiled.project, compiled.feature, request.request_id, compiled.version)
+    about = (compiled.feature, compiled.version, compiled.kind, age_us / 1000.0, compiled.context)
+    if 0 < compiled.stale_after_us < age_us:
+        return _certain(identity, compiled.default, "stale_policy", about)
+    mask = compiled.eligible(request.context) if compiled.rules else compiled.full_mask
+    if not mask:
+        return _certain(identity, compiled.default, "nothing_eligible", about)
+    subset = compiled.subset(mask)
+    index = bisect_right(subset.cumulative, uniform(compiled.salt, request.request_id))
+    arm = subset.arms[index]
+    return Decision(
+        identity, arm.name, subset.propensities[index], subset.names, subset.propensities, subset.error,
+        arm.model, arm.prompt_name, arm.prompt_version, arm.params, False, "policy", *about,
+    )  # fmt: skip
+
+
+def _certain(
+    identity: str, arm: _Arm, reason: Reason, about: tuple[str, int, str, float | None, tuple[str, ...]]
+) -> Decision:
+    return Decision(
+        identity, arm.name, 1.0, (arm.name,), (1.0,), 0.0,
+        arm.model, arm.prompt_name, arm.prompt_version, arm.params, True, reason, *about,
+    )  # fmt: skip
+
+
+def decision_event(
+    decision: Decision, request: DecideRequest, *, occurred_at_us: int, decider: str = "router"
+) -> dict[str, Any]:
+    """Return the ``decision`` event. Only context fields the policy declares are logged."""
+    return {
+        "event_id": decision.decision_id,
+        "project": request.project,
+        "request_id": request.request_id,
+        "occurred_at": occurred_at_us,
+        "environment": request.environment,
+        "app": request.app,
+        "feature": request.feature,
+        "team": request.team,
+        "user_hash": request.user_hash,
+        "trace_id": request.trace_id,
+        "policy": decision.policy,
+        "policy_version": decision.policy_version,
+        "policy_kind": decision.policy_kind,
+        "arm": decision.arm,
+        "propensity": decision.propensity,
+        "arms": list(decision.arms),
+        "propensities": list(decision.propensities),
+        "propensity_error": decision.propensity_error,
+        "model": decision.model,
+        "prompt_name": decision.prompt_name,
+        "prompt_version": decision.prompt_version,
+        "params": dict(decision.params),
+        "fallback": decision.fallback,
+        "reason": decision.reason,
+        "context": _logged(request.context, decision.context) if decision.context else {},
+        "decider": decider,
+        "policy_age_ms": decision.policy_age_ms,
+    }
+
+
+def _logged(context: Mapping[str, Value], declared: Sequence[str]) -> dict[str, str]:
+    logged: dict[str, str] = {}
+    for name in declared:
+        value = context.get(name)
+        if value is not None:
+            logged[name] = (value if isinstance(value, str) else json.dumps(value))[:_MAX_CONTEXT_TEXT]
+    return logged

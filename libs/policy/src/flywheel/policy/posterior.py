@@ -1,0 +1,170 @@
+"""From exact sums to beliefs and to the ``policy`` event.
+
+Kinds, with ``w``, ``s``, ``q`` an arm's forgotten count, sum and sum of squares of rewards, and a prior of mean
+``m0`` worth ``w0`` outcomes:
+
+- ``thompson_beta``: rewards mapped from the charter's range to [0, 1] as ``x``; Beta(w0·x0 + Σx, w0·(1-x0) +
+  Σ(1-x)), with fractional updates (Agrawal and Goyal, 2012) and discounting (Raj and Kalyani, 2017).
+- ``thompson_gaussian``: the mean reward is normal, N((w0·m0 + s)/(w0 + w), v/(w0 + w)), with ``v`` the arm's
+  variance shrunk to the prior's: (w0·v0 + Σ(r-mean)²)/(w0 + w), ``v0`` a quarter of the squared range, the largest a
+  reward in the range can have. An arm that began 10 of 10 is therefore never believed to be exactly known.
+- ``ucb1``: mean + range·√(2 ln Σw / w) (Auer, Cesa-Bianchi and Fischer, 2002; discounted: Garivier and Moulines,
+  2008); an arm without evidence comes first. Deterministic but for exact ties.
+- ``epsilon_greedy``: the largest posterior mean, and with probability epsilon any arm alike.
+- ``static``: declared shares; nothing is learned.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flywheel.events import event_id
+from flywheel.policy.charter import ArmSpec, Charter
+from flywheel.policy.propensity import (
+    BetaPosterior,
+    NormalPosterior,
+    Propensities,
+    greedy,
+    probability_of_best,
+    with_floor,
+)
+from flywheel.policy.summary import Evidence, Summary, weigh
+
+UNTRIED_SCORE = 1e9
+"""Score of an arm UCB1 knows nothing of: above any other."""
+_NO_EVIDENCE = 1e-9
+_SMALLEST_PARAMETER = 0.02
+
+
+def build_policy(
+    charter: Charter,
+    *,
+    charter_revision: int,
+    charter_digest: str,
+    policy_version: int,
+    occurred_at_us: int,
+    summaries: Iterable[Summary],
+) -> dict[str, Any]:
+    """Return the ``policy`` event: each arm's belief, and its propensity when every enabled arm is eligible."""
+    merged = Summary()
+    for summary in summaries:
+        merged.merge(summary)
+    spec = charter.policy
+    evidence = weigh(merged, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s)
+    arms = [_arm(arm) for arm in charter.arms]
+    _believe(charter, arms, [evidence.get(arm.name, Evidence()) for arm in charter.arms])
+    enabled = [arm for arm in arms if arm["enabled"]]
+    found = choice_probabilities(spec.kind, enabled, explore_floor=spec.explore_floor, epsilon=spec.epsilon)
+    for arm, propensity in zip(enabled, found.values, strict=True):
+        arm["propensity"] = propensity
+    return {
+        "event_id": event_id("policy", charter.project, charter.feature, policy_version),
+        "project": charter.project,
+        "feature": charter.feature,
+        "occurred_at": occurred_at_us,
+        "policy_version": policy_version,
+        "kind": spec.kind,
+        "charter_digest": charter_digest,
+        "charter_revision": charter_revision,
+        "default_arm": charter.default_arm,
+        "explore_floor": spec.explore_floor,
+        "epsilon": spec.epsilon if spec.kind == "epsilon_greedy" else 0.0,
+        "stale_after_s": spec.stale_after_s,
+        "outcomes": merged.outcomes,
+        "arms": arms,
+        "context": list(charter.context),
+    }
+
+
+def choice_probabilities(
+    kind: str, arms: Sequence[Mapping[str, Any]], *, explore_floor: float, epsilon: float
+) -> Propensities:
+    """Return the probability of each of ``arms`` (policy event arms, all eligible), the floor mixed in.
+
+    Raises ``ValueError`` for an unknown kind.
+    """
+    error = 0.0
+    if kind == "thompson_beta":
+        alpha = np.array([arm["alpha"] for arm in arms])
+        chosen = probability_of_best(BetaPosterior(alpha, np.array([arm["beta"] for arm in arms])))
+        values, error = chosen.values, chosen.error
+    elif kind == "thompson_gaussian":
+        mean = np.array([arm["mean"] for arm in arms])
+        chosen = probability_of_best(NormalPosterior(mean, np.sqrt(np.array([arm["variance"] for arm in arms]))))
+        values, error = chosen.values, chosen.error
+    elif kind == "ucb1":
+        values = greedy([arm["score"] for arm in arms])
+    elif kind == "epsilon_greedy":
+        values = tuple(epsilon / len(arms) + (1 - epsilon) * p for p in greedy([arm["mean"] for arm in arms]))
+    elif kind == "static":
+        shares = [arm["score"] for arm in arms]
+        total = math.fsum(shares)
+        values = tuple(share / total for share in shares) if total > 0 else (1.0 / len(arms),) * len(arms)
+    else:
+        raise ValueError(f"unknown policy kind {kind!r}")
+    return Propensities(with_floor(values, explore_floor), error)
+
+
+def ucb1_bonus(weight: float, total_weight: float) -> float:
+    """Return √(2 ln N / n), the width of UCB1's bound for rewards in [0, 1] (Auer et al., 2002)."""
+    return math.sqrt(2.0 * math.log(max(total_weight, 1.0)) / weight)
+
+
+def _arm(arm: ArmSpec) -> dict[str, Any]:
+    return {
+        "name": arm.name,
+        "model": arm.model,
+        "prompt_name": arm.prompt_name,
+        "prompt_version": arm.prompt_version,
+        "params": {name: json.dumps(arm.params[name], sort_keys=True) for name in sorted(arm.params)},
+        "eligible_when": [
+            {"field": field, "operator": condition.operator, "value": json.dumps(condition.value)}
+            for field, conditions in arm.eligible_when.items()
+            for condition in conditions
+        ],
+        "enabled": arm.enabled,
+        "weight": 0.0,
+        "mean": 0.0,
+        "variance": 0.0,
+        "alpha": 0.0,
+        "beta": 0.0,
+        "score": (arm.share or 0.0),
+        "propensity": 0.0,
+    }
+
+
+def _believe(charter: Charter, arms: list[dict[str, Any]], evidence: Sequence[Evidence]) -> None:
+    low, high = charter.reward_range
+    width = high - low
+    prior = charter.policy.prior
+    prior_mean = (low + high) / 2 if prior.mean is None else prior.mean
+    total_weight = math.fsum(found.weight for found in evidence)
+    for arm, found in zip(arms, evidence, strict=True):
+        weight = prior.weight + found.weight
+        mean = (prior.weight * prior_mean + found.total) / weight
+        arm["weight"], arm["mean"] = found.weight, mean
+        if charter.policy.kind == "thompson_beta":
+            alpha = max(_SMALLEST_PARAMETER, weight * (mean - low) / width)
+            beta = max(_SMALLEST_PARAMETER, weight * (high - mean) / width)
+            arm["alpha"], arm["beta"] = alpha, beta
+            arm["variance"] = width * width * alpha * beta / ((alpha + beta) ** 2 * (alpha + beta + 1.0))
+        else:
+            # Σw(r - mean)², the prior's own squared deviations left out: they are the shrinkage target.
+            deviations = max(0.0, found.squares - 2 * mean * found.total + mean * mean * found.weight)
+            variance = (prior.weight * width * width / 4 + deviations) / weight
+            arm["variance"] = variance / weight
+        if charter.policy.kind == "ucb1":
+            arm["score"] = _upper_bound(found, total_weight, width)
+        elif charter.policy.kind != "static":
+            arm["score"] = 0.0
+
+
+def _upper_bound(found: Evidence, total_weight: float, width: float) -> float:
+    if found.weight <= _NO_EVIDENCE:
+        return UNTRIED_SCORE
+    return found.total / found.weight + width * ucb1_bonus(found.weight, total_weight)

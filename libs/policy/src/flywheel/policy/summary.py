@@ -1,0 +1,189 @@
+"""Exact, mergeable sums of rewards over spans of event time, and how they are forgotten.
+
+A reward becomes an integer number of nano units, and a summary keeps, per span and arm, the count, the sum and the
+sum of squares as Python ints. Integer addition is associative, commutative and invertible, so a summary is the same
+whatever the order, the batches and the shards its outcomes came in, and a late part can take an old contribution
+back exactly.
+
+Spans form an exponential histogram (after Datar, Gionis, Indyk and Motwani, 2002) on aligned powers of two. With
+``newest`` the newest unit of time (about 66 ms), unit ``u`` lies in a span of level ``l``, the largest with
+``(u >> l) < (newest >> l) - KEPT``. Levels only rise as ``newest`` does and spans nest, so compaction commutes with
+adding in any order, the width of a span is at most a small share of its age, and the number of spans grows with the
+logarithm of the time covered: about ``KEPT`` per doubling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+NANO = 1_000_000_000
+UNIT_SHIFT = 16
+"""Microseconds to units of time: a unit is 65.536 ms."""
+KEPT = 8
+_LEVEL_BITS = 6
+_LEVEL_MASK = (1 << _LEVEL_BITS) - 1
+
+Sums = tuple[int, int, int]
+"""Count, sum in nano units, sum of squares in atto units."""
+
+
+def nano(reward: float) -> int:
+    """Return the reward in nano units, rounded half to even."""
+    return round(reward * NANO)
+
+
+def unit_of(occurred_at_us: int) -> int:
+    """Return the unit of time an event falls in (microseconds since the epoch, UTC)."""
+    return occurred_at_us >> UNIT_SHIFT
+
+
+def span_of(unit: int, newest: int) -> int:
+    """Return the id of the span that holds ``unit`` when ``newest`` is the newest unit; ids sort by time.
+
+    The id is ``start << 6 | level``: the span covers units ``start`` to ``start + 2**level``.
+    """
+    age = newest - unit
+    if age <= KEPT:
+        return unit << _LEVEL_BITS
+    # The level is about log2(age / KEPT); the exact condition decides between its neighbours.
+    level = max(0, age.bit_length() - KEPT.bit_length() - 1)
+    while (unit >> (level + 1)) < (newest >> (level + 1)) - KEPT:
+        level += 1
+    while level and (unit >> level) >= (newest >> level) - KEPT:
+        level -= 1
+    return (unit >> level << level) << _LEVEL_BITS | level
+
+
+def span_bounds(span: int) -> tuple[int, int]:
+    """Return first and one past the last unit of a span."""
+    start, level = span >> _LEVEL_BITS, span & _LEVEL_MASK
+    return start, start + (1 << level)
+
+
+@dataclass(slots=True)
+class Summary:
+    """Sums of one feature by span and arm. ``newest`` is the newest unit ever seen, -1 when empty."""
+
+    newest: int = -1
+    spans: dict[int, dict[str, Sums]] = field(default_factory=dict)
+
+    def add(self, unit: int, arm: str, reward_nano: int) -> None:
+        """Add one outcome decided in ``unit``."""
+        self._move(unit, arm, 1, reward_nano)
+
+    def subtract(self, unit: int, arm: str, reward_nano: int) -> None:
+        """Take back one outcome added before, exactly."""
+        self._move(unit, arm, -1, reward_nano)
+
+    def _move(self, unit: int, arm: str, sign: int, reward_nano: int) -> None:
+        if unit > self.newest:
+            self.advance(unit)
+        self._put(span_of(unit, self.newest), arm, (sign, sign * reward_nano, sign * reward_nano * reward_nano))
+
+    def _put(self, span: int, arm: str, sums: Sums) -> None:
+        arms = self.spans.get(span)
+        if arms is None:
+            arms = self.spans[span] = {}
+        old = arms.get(arm)
+        new = sums if old is None else (old[0] + sums[0], old[1] + sums[1], old[2] + sums[2])
+        if any(new):
+            arms[arm] = new
+            return
+        arms.pop(arm, None)
+        if not arms:
+            del self.spans[span]
+
+    def advance(self, newest: int) -> None:
+        """Let ``newest`` be the newest unit, joining spans that are now old enough."""
+        if newest <= self.newest:
+            return
+        self.newest = newest
+        moved = [(span, place) for span in self.spans if (place := span_of(span >> _LEVEL_BITS, newest)) != span]
+        for span, place in moved:
+            for arm, sums in self.spans.pop(span).items():
+                self._put(place, arm, sums)
+
+    def merge(self, other: Summary) -> None:
+        """Add every outcome of ``other``."""
+        self.advance(other.newest)
+        for span, arms in other.spans.items():
+            place = span_of(span >> _LEVEL_BITS, self.newest)
+            for arm, sums in arms.items():
+                self._put(place, arm, sums)
+
+    def rows(self) -> Iterator[tuple[int, str, int, int, int]]:
+        """Yield span, arm, count, sum and sum of squares, sorted by span and arm."""
+        for span in sorted(self.spans):
+            arms = self.spans[span]
+            for arm in sorted(arms):
+                yield (span, arm, *arms[arm])
+
+    @classmethod
+    def from_rows(cls, newest: int, rows: Iterable[tuple[int, str, int, int, int]]) -> Summary:
+        """Return the summary that ``rows`` describes."""
+        summary = cls(newest=newest)
+        for span, arm, n, total, squares in rows:
+            summary._put(span, arm, (n, total, squares))
+        return summary
+
+    @property
+    def outcomes(self) -> int:
+        """Rewarded outcomes in it, all arms, without forgetting."""
+        return sum(sums[0] for arms in self.spans.values() for sums in arms.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is left of an arm's outcomes after forgetting, in reward units: weight, weighted sum and sum of
+    squares."""
+
+    weight: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+
+
+def weigh(
+    summary: Summary, *, half_life_outcomes: float | None = None, half_life_s: float | None = None
+) -> Mapping[str, Evidence]:
+    """Return each arm's evidence after forgetting.
+
+    With a half-life in outcomes, an outcome weighs ``2 ** (-age / half_life)``, its age being the number of newer
+    outcomes of the feature, all arms; inside a span the mean weight of its outcomes stands for each, as if the arms
+    alternated. With a half-life in seconds, age is time from the middle of the span to the newest unit. Without
+    either, nothing is forgotten.
+    """
+    found: dict[str, Evidence] = {}
+    newer = 0
+    for span in sorted(summary.spans, reverse=True):
+        arms = summary.spans[span]
+        n = sum(sums[0] for sums in arms.values())
+        if half_life_outcomes is not None:
+            weight = _weight_by_outcomes(newer, n, half_life_outcomes)
+        elif half_life_s is not None:
+            weight = _weight_by_time(span, summary.newest, half_life_s)
+        else:
+            weight = 1.0
+        newer += n
+        for arm, (count, total, squares) in sorted(arms.items()):
+            old = found.get(arm, Evidence())
+            found[arm] = Evidence(
+                old.weight + weight * count,
+                old.total + weight * (total / NANO),
+                old.squares + weight * (squares / (NANO * NANO)),
+            )
+    return found
+
+
+def _weight_by_outcomes(newer: int, n: int, half_life: float) -> float:
+    """Return the mean of ``2 ** (-(newer + k) / half_life)`` over ``k = 0 … n - 1``."""
+    rate = math.log(2.0) / half_life
+    n = max(n, 1)
+    return math.exp(-newer * rate) * math.expm1(-n * rate) / (n * math.expm1(-rate))
+
+
+def _weight_by_time(span: int, newest: int, half_life_s: float) -> float:
+    start, stop = span_bounds(span)
+    age_units = max(0.0, newest + 0.5 - (start + stop) / 2)
+    return float(2.0 ** (-age_units * (1 << UNIT_SHIFT) / 1e6 / half_life_s))
