@@ -62,11 +62,12 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A whole experiment: ``strong`` and ``weak`` are the arms, named as they are priced, best-known first."""
+    """A whole experiment: ``strong`` and ``weak`` are the arms, dear and cheap; ``charter`` names the example charter
+    that declares its feature, reward and policy (``schemas/examples/charters/<charter>.yaml``)."""
 
     source: str
     simulated: bool
-    feature: str
+    charter: str
     strong: str
     weak: str
     phases: tuple[Phase, ...]

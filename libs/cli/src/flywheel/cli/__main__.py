@@ -1,0 +1,6 @@
+"""``python -m flywheel.cli``."""
+
+from flywheel.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""``flywheel charter check`` and ``apply``."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import click
+
+from flywheel.cli.addresses import current_addresses
+from flywheel.cli.output import fail, json_option, print_json
+from flywheel.cli.publishing import ApplyFailed, apply_charter
+from flywheel.policy import Charter, CharterInvalid, parse_charter
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def charter() -> None:
+    """Check and publish charters: what a feature's owner declares, one YAML file per feature."""
+
+
+@charter.command()
+@click.argument("file", type=_FILE)
+@json_option
+def check(file: Path, as_json: bool) -> None:
+    """Say whether FILE is a valid charter; each problem with its line and field."""
+    try:
+        found = parse_charter(_read(file))
+    except CharterInvalid as error:
+        if as_json:
+            print_json({"valid": False, "problems": [dataclasses.asdict(problem) for problem in error.problems]})
+        else:
+            for problem in error.problems:
+                click.echo(f"{file}:{problem.line}: {problem.field}: {problem.message}", err=True)
+        raise SystemExit(1) from error
+    if as_json:
+        print_json({"valid": True, "project": found.project, "feature": found.feature})
+    else:
+        arms = ", ".join(arm.name for arm in found.arms)
+        click.echo(f"{file} is valid: feature {found.feature}, {found.policy.kind} over {arms}")
+
+
+@charter.command()
+@click.argument("file", type=_FILE)
+@click.option("--kafka", help="Kafka brokers, host:port; default: the running system's.")
+@json_option
+def apply(file: Path, kafka: str | None, as_json: bool) -> None:
+    """Publish FILE as the newest revision of its feature. Applying the same text twice changes nothing."""
+    text = _read(file)
+    found = _valid(file, text)
+    try:
+        applied = asyncio.run(apply_charter(kafka or current_addresses().kafka, found, text))
+    except ApplyFailed as error:
+        fail(str(error))
+    if as_json:
+        print_json(applied)
+    elif applied.changed:
+        click.echo(f"{applied.project}/{applied.feature}: revision {applied.revision} published")
+    else:
+        click.echo(f"{applied.project}/{applied.feature}: revision {applied.revision} already is this text")
+
+
+def _valid(file: Path, text: str) -> Charter:
+    try:
+        return parse_charter(text)
+    except CharterInvalid as error:
+        first, *others = error.problems
+        more = f" (and {len(others)} more: flywheel charter check {file})" if others else ""
+        fail(f"{file}:{first.line}: {first.field}: {first.message}{more}")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        fail(f"{file}: not UTF-8: {error.reason} at byte {error.start}")

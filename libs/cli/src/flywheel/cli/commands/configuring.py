@@ -1,0 +1,42 @@
+"""``flywheel config``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any, Final
+
+import click
+import orjson
+
+from flywheel.cli.output import console, fail, json_option, print_json, table
+
+SERVICES: Final = ("ingest", "router", "bandit", "recorder")
+
+
+@click.command()
+@click.argument("service", type=click.Choice(SERVICES), required=False)
+@json_option
+def config(service: str | None, as_json: bool) -> None:
+    """Print every setting of each service (or of one) with its source; secrets are masked."""
+    found = {name: _settings_of(name) for name in ([service] if service else SERVICES)}
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [name, row["variable"], row["value"], row["source"], row["description"]]
+        for name, settings in found.items()
+        for row in settings.values()
+    ]
+    console().print(table(["service", "variable", "value", "source", "what it is"], rows))
+
+
+def _settings_of(service: str) -> dict[str, dict[str, Any]]:
+    """Asks the service itself, as its own process: the command imports no service."""
+    command = [sys.executable, "-m", f"flywheel_{service}", "--print-config"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if ended.returncode != 0:
+        lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+        fail(f"{service}: {lines[-1]}")
+    settings: dict[str, dict[str, Any]] = orjson.loads(ended.stdout)
+    return settings

@@ -1,0 +1,1 @@
+"""The demo: a recorded experiment through the whole system."""

@@ -1,0 +1,86 @@
+"""Puts a charter on its topic: the newest revision of each feature wins."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+from flywheel.events import Codec, event_id, load_registry
+from flywheel.policy import Charter
+from flywheel.stream import CompactedTable, KafkaBus, Output, Publisher, Unavailable
+
+TOPIC: Final = "charters"
+READ_S: Final = 20.0
+
+
+class ApplyFailed(RuntimeError):
+    """The charter could not be published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a charter: ``changed`` is false when the newest revision already has this text."""
+
+    project: str
+    feature: str
+    revision: int
+    digest: str
+    changed: bool
+
+
+async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
+    """Publish ``text`` as the next revision of its feature, unless the newest revision is this very text.
+
+    Raises ``ApplyFailed``.
+    """
+    codec = Codec(load_registry())
+    bus = KafkaBus(bootstrap, client_id="flywheel-cli")
+    key, digest = f"{charter.project}/{charter.feature}", sha256(text.encode()).hexdigest()
+    try:
+        newest = (await _newest(bus, codec)).get(key)
+        if newest is not None and newest["digest"] == digest:
+            return Applied(charter.project, charter.feature, int(newest["revision"]), digest, changed=False)
+        revision = 1 if newest is None else int(newest["revision"]) + 1
+        value = {
+            "event_id": event_id("charter", charter.project, charter.feature, revision, digest),
+            "project": charter.project,
+            "feature": charter.feature,
+            "occurred_at": time.time_ns() // 1000,
+            "revision": revision,
+            "charter_yaml": text,
+            "digest": digest,
+        }
+        publisher = Publisher(bus, codec, source="cli")
+        await publisher.start()
+        try:
+            await publisher.publish([Output(TOPIC, key, "charter", value)])
+        finally:
+            await publisher.stop()
+    except (Unavailable, TimeoutError) as error:
+        raise ApplyFailed(f"publishing the charter to Kafka at {bootstrap}: {error or 'no answer in time'}") from error
+    return Applied(charter.project, charter.feature, revision, digest, changed=True)
+
+
+async def _newest(bus: KafkaBus, codec: Codec) -> dict[str, dict[str, Any]]:
+    """The newest charter of every feature, by key."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def update(key: str, value: dict[str, Any] | None) -> None:
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = value
+
+    charters = CompactedTable(bus, TOPIC, codec, update)
+    reading = asyncio.create_task(charters.run())
+    try:
+        async with asyncio.timeout(READ_S):
+            await charters.ready.wait()
+    finally:
+        await charters.stop()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    return found
