@@ -21,18 +21,22 @@ REACHING_OUTSIDE: Final = frozenset(
         "filesystemunreserved",
         "generateserialid",
         "getserversetting",
+        "processes",
+        "python",
         "reversednsquery",
         "showcertificate",
+        "user_processes",
     }
 )
-"""Functions that read files, the network or the machine, in lower case; the engine's AI functions come on top."""
+"""What reads files, the network, the machine, this process or other readers' queries: functions and tables, in lower
+case; the engine's AI functions come on top."""
 
 READONLY: Final = 164
 SYNTAX_ERROR: Final = 62
 NOT_IMPLEMENTED: Final = 48
 
 _DESCRIBING: Final = re.compile(
-    r"(?:DESCRIBE TABLE|SHOW CREATE (?:TABLE|VIEW)|EXISTS (?:TABLE|VIEW|DATABASE)|SHOW (?:PROCESSLIST|FUNCTIONS))"
+    r"(?:DESCRIBE TABLE|SHOW CREATE (?:TABLE|VIEW)|EXISTS (?:TABLE|VIEW|DATABASE)|SHOW FUNCTIONS)"
     r"(?: [\w.`]+)?(?: FORMAT (?P<format>\w+))?"
 )
 """Statements whose parse the engine does not show: allowed in exactly this normal form, which has no expressions."""
