@@ -84,6 +84,7 @@ class Runner:
         self._attempts: dict[object, int] = defaultdict(int)
         self._stop = asyncio.Event()
         self._committed: dict[TopicPartition, int] = {}
+        self._begin: dict[TopicPartition, int] = {}
         self._commit_at = self._progress_at = monotonic()
         self._jitter = Random(os.getpid())
         self._sinks = (
@@ -105,9 +106,13 @@ class Runner:
             positions = {p: self._shards[p.partition].state.offsets.get(p, 0) for p in partitions}
         fresh = [p for p in partitions if not positions.get(p)]
         begin = await self._retrying("kafka", lambda: self._consumer.beginning_offsets(fresh)) if fresh else {}
+        self._begin.update(begin)
         for partition in partitions:
             self._consumer.seek(partition, positions.get(partition) or begin.get(partition, 0))
             self._committed.pop(partition, None)
+            if self._sinks is None and self._shards[partition.partition].unsent:
+                self._waiting[partition] = monotonic()  # what a crash left in the outbox goes first
+                self._consumer.pause([partition])
         self._health.set_ready(self._name, True, f"{len(self._consumer.assignment())} partitions")
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -140,7 +145,7 @@ class Runner:
         self._stop.set()
 
     async def _turn(self) -> None:
-        self._resume_due()
+        await self._resume_due()
         try:
             polled = await self._consumer.poll(
                 max_records=self._settings.max_records, timeout_ms=self._settings.poll_ms
@@ -172,15 +177,19 @@ class Runner:
                 if not await shard.process(batch, self._step):  # type: ignore[arg-type]
                     return
             self._count(batch)
+        await self._send(shard, records)
+
+    async def _send(self, shard: Shard, records: Records) -> None:
+        """Send the shard's outbox; while that fails the shard's partitions stay paused and nothing more is taken."""
         try:
-            sent = await shard.flush(self._producer)
-            self._attempts.pop(number, None)
-            self._progress(records)
-            if sent:
-                self._metrics.gauge("stream_outbox_records", 0, partition=number)
-        except Unavailable as error:  # committed and kept in the outbox; nothing more is taken until it is sent
-            self._metrics.gauge("stream_outbox_records", len(shard.state.outbox()), partition=number)
-            self._rewind({p: shard.state.offsets.get(p, 0) for p in records}, error)
+            await shard.flush(self._producer)
+        except Unavailable as error:
+            self._metrics.gauge("stream_outbox_records", len(shard.state.outbox()), partition=shard.number)
+            held = [p for p in self._consumer.assignment() if p.partition == shard.number]
+            self._rewind({p: shard.state.offsets.get(p, self._begin.get(p, 0)) for p in held}, error)
+            return
+        self._metrics.gauge("stream_outbox_records", 0, partition=shard.number)
+        self._progress(records)
 
     async def _leave(self) -> None:
         ends = monotonic() + self._settings.revoke_within_s
@@ -214,13 +223,19 @@ class Runner:
         self._metrics.count("stream_retries_total", 1, dependency="downstream")
         log.warning("paused", partitions=[f"{p.topic}/{p.partition}" for p in held], why=error.detail)
 
-    def _resume_due(self) -> None:
+    async def _resume_due(self) -> None:
         due = [p for p, at in self._waiting.items() if at <= monotonic()]
         for partition in due:
-            del self._waiting[partition]
-            self._metrics.gauge("stream_paused", 0, topic=partition.topic, partition=partition.partition)
+            shard = self._shards.get(partition.partition)
+            if shard is not None and shard.unsent:
+                await self._send(shard, {})
+                if shard.unsent:
+                    return  # its partitions wait anew
+            if self._waiting.pop(partition, None) is not None:
+                self._metrics.gauge("stream_paused", 0, topic=partition.topic, partition=partition.partition)
         if due:
-            self._consumer.resume([p for p in due if p in self._consumer.assignment()])
+            held = self._consumer.assignment()
+            self._consumer.resume([p for p in due if p in held and p not in self._waiting])
 
     def _delay(self, what: object, error: Unavailable) -> float:
         steps = min(self._attempts[what], 10)
@@ -278,7 +293,7 @@ class Runner:
         if self._sinks is not None:
             durable = self._sinks.durable()
         else:
-            durable = {p: n for s in self._shards.values() for p, n in s.state.offsets.items()}
+            durable = {p: n for s in self._shards.values() for p, n in s.acknowledged.items()}
         held = self._consumer.assignment()
         news = {p: n for p, n in durable.items() if p in held and self._committed.get(p) != n}
         if news:

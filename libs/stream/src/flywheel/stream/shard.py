@@ -30,7 +30,7 @@ class Batch:
     """A shard's records sorted out: events to fold, verdicts already known, and how far each partition is read."""
 
     events: list[Event] = field(default_factory=list)
-    letters: list[Outgoing] = field(default_factory=list)
+    letters: dict[tuple[str, int, int], Outgoing] = field(default_factory=dict)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     marks: dict[tuple[str, str], int] = field(default_factory=dict)
     verdicts: list[tuple[str, Verdict]] = field(default_factory=list)
@@ -39,12 +39,19 @@ class Batch:
 
 
 class Shard:
-    """Folds batches into its state; after `revoke` it neither commits nor emits."""
+    """Folds batches into its state; after `revoke` it neither commits nor emits.
+
+    Attributes:
+        unsent: whether the outbox holds anything.
+        acknowledged: next offsets as of when the outbox was last empty; what the group may be told.
+    """
 
     def __init__(self, *, number: int, state: ShardState, codec: Codec, identity: Identity) -> None:
         self.number = number
         self.state = state
         self.revoked = False
+        self.unsent = bool(state.outbox())
+        self.acknowledged: Mapping[TopicPartition, int] = {} if self.unsent else dict(state.offsets)
         self._codec = codec
         self._identity = identity
         self._source = f"{identity.service}/{number}/{state.incarnation}"
@@ -89,7 +96,7 @@ class Shard:
             self._codec, record, verdict, service=self._identity.service, version=self._identity.version
         )
         if letter is not None:
-            batch.letters.append(letter)
+            batch.letters[record.topic, record.partition, record.offset] = letter
 
     async def process(self, batch: Batch, step: Fold) -> bool:
         """Fold a batch and commit it with its offsets and outbox in one transaction; False when revoked meanwhile."""
@@ -108,6 +115,7 @@ class Shard:
                 emitted=emitted,
                 outbox=pack(outgoing) if outgoing else None,
             )
+            self.unsent = self.unsent or bool(outgoing)
             return True
 
     def _fold(self, batch: Batch, step: Fold, view: BatchView) -> tuple[list[Outgoing], int]:
@@ -123,10 +131,14 @@ class Shard:
                     frame(self._codec, output, service=self._identity.service, made_of=str(self.number), emitted=made)
                 )
                 emitted += 1
-        return outgoing + batch.letters, emitted
+        letters = [batch.letters[place] for place in sorted(batch.letters)]  # however the batch was cut
+        return letters + outgoing, emitted
 
     async def flush(self, producer: Producer) -> int:
         """Send what the outbox holds, oldest first; returns how many records. Raises Unavailable."""
+        if not self.unsent:
+            self.acknowledged = dict(self.state.offsets)
+            return 0
         sent = 0
         for sequence, blob in self.state.outbox():
             if self.revoked:
@@ -137,6 +149,7 @@ class Shard:
                 return sent + len(records)
             self.state.sent(sequence)
             sent += len(records)
+        self.unsent, self.acknowledged = False, dict(self.state.offsets)
         return sent
 
     async def revoke(self, deadline_s: float) -> None:

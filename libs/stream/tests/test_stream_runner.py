@@ -1,0 +1,289 @@
+"""One behaviour suite over both brokers: what holds in memory holds on Apache Kafka, so the fake stays honest."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel.events import Codec, LocalRegistry
+from flywheel.events import topics as declared_topics
+from flywheel.events.examples import examples
+from flywheel.local.topic_admin import create_topics
+from flywheel.observe import Health, Metrics
+from flywheel.stream import (
+    Bus,
+    CompactedTable,
+    Event,
+    FoldResult,
+    KafkaBus,
+    MemoryBus,
+    Outgoing,
+    Output,
+    Publisher,
+    RawRecord,
+    Reject,
+    Runner,
+    RunnerSettings,
+    StateView,
+    TopicPartition,
+    Unavailable,
+)
+from flywheel.stream.kafka import partition_of
+
+pytest_plugins = ["flywheel.local.fixtures"]
+codec = Codec(LocalRegistry.load())
+THUMB = examples("feedback")["thumb-up"]
+NAMES = itertools.count()
+SETTINGS = RunnerSettings(poll_ms=20, backoff_s=0.05, backoff_max_s=0.2, commit_every_s=0.1)
+
+
+class CountPerRequest:
+    """Counts feedback per request in its state and emits each request's newest count."""
+
+    def fold(self, shard: int, events: Sequence[Event], state: StateView) -> FoldResult:
+        outputs = []
+        for event in events:
+            request = event.value["request_id"]
+            count = int(state.get("counts", request) or b"0") + 1
+            state.put("counts", request, str(count).encode())
+            value = {"event_id": f"{request}-{count}", "project": "p", "request_id": request, "occurred_at": count}
+            outputs.append(Output("llm-evaluations", request, "evaluation", value | {"evaluator": "count"}))
+        return FoldResult(outputs)
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.broker)])
+async def bus(request: pytest.FixtureRequest) -> Bus:
+    if request.param == "memory":
+        return MemoryBus(lambda: 1_700_000_000_000)
+    node = request.getfixturevalue("private_kafka")()
+    await create_topics(node.bootstrap, declared_topics().values())
+    return KafkaBus(node.bootstrap)
+
+
+@asynccontextmanager
+async def running(bus: Bus, state_dir: Path | None, step: Any = None, **more: Any) -> AsyncIterator[Runner]:
+    runner = Runner(
+        service="counter",
+        service_version="1",
+        bus=bus,
+        codec=codec,
+        step=step or CountPerRequest(),
+        topics=["llm-feedback"],
+        group="counter",
+        state_dir=state_dir,
+        metrics=Metrics(),
+        health=Health(),
+        settings=SETTINGS,
+        **more,
+    )
+    task = asyncio.create_task(runner.run())
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+        await task
+
+
+async def publish(bus: Bus, requests: Sequence[str], offset: int = 0) -> None:
+    publisher = Publisher(bus, codec, source="test")
+    await publisher.start()
+    values = [THUMB | {"request_id": r, "event_id": f"e{offset + i}"} for i, r in enumerate(requests)]
+    await publisher.publish([Output("llm-feedback", v["request_id"], "feedback", v) for v in values])
+    await publisher.stop()
+
+
+async def read(
+    bus: Bus, topic: str, until: Callable[[list[RawRecord]], bool], seconds: float = 60.0
+) -> list[RawRecord]:
+    """Everything on a topic from its beginning, once ``until`` holds."""
+    consumer = bus.consumer(topics=[topic], group=None)
+    await consumer.start()
+    found: list[RawRecord] = []
+    try:
+        async with asyncio.timeout(seconds):
+            while not until(found):
+                for records in (await consumer.poll(max_records=1000, timeout_ms=50)).values():
+                    found += records
+    finally:
+        await consumer.stop()
+    return found
+
+
+def ids(records: Sequence[RawRecord]) -> Counter[str]:
+    return Counter(codec.decode(r.value or b"").value["event_id"] for r in records)
+
+
+async def test_every_record_has_its_effect_once(bus: Bus, tmp_path: Path) -> None:
+    await publish(bus, ["a", "b", "a", "c", "a"])
+    async with running(bus, tmp_path):
+        found = await read(bus, "llm-evaluations", lambda r: len(r) >= 5)
+    assert ids(found) == Counter(["a-1", "a-2", "a-3", "b-1", "c-1"])
+
+
+async def test_a_restart_goes_on_where_the_state_ends(bus: Bus, tmp_path: Path) -> None:
+    await publish(bus, ["a", "b"])
+    async with running(bus, tmp_path):
+        await read(bus, "llm-evaluations", lambda r: len(r) >= 2)
+    await publish(bus, ["a"], offset=2)
+    async with running(bus, tmp_path):
+        found = await read(bus, "llm-evaluations", lambda r: len(r) >= 3)
+    assert ids(found) == Counter(["a-1", "a-2", "b-1"])
+
+
+async def test_without_its_state_a_shard_is_rebuilt_whatever_the_group_was_told(bus: Bus, tmp_path: Path) -> None:
+    await publish(bus, ["a", "a"])
+    async with running(bus, tmp_path / "one"):
+        await read(bus, "llm-evaluations", lambda r: len(r) >= 2)
+        await asyncio.sleep(0.3)  # the group is told
+    async with running(bus, tmp_path / "two"):
+        found = await read(bus, "llm-evaluations", lambda r: len(r) >= 4)
+    assert ids(found) == Counter({"a-1": 2, "a-2": 2}), "the same ids again: readers know them"
+
+
+async def test_poison_is_dead_lettered_and_its_neighbours_go_through(bus: Bus, tmp_path: Path) -> None:
+    await publish(bus, ["a"])
+    producer = bus.producer()
+    await producer.start()
+    await producer.send_many([Outgoing("llm-feedback", b"a", b"junk"), Outgoing("llm-feedback", b"a", None)])
+    await producer.stop()
+    await publish(bus, ["a"], offset=1)
+    async with running(bus, tmp_path):
+        found = await read(bus, "llm-evaluations", lambda r: len(r) >= 2)
+        letters = await read(bus, "llm-feedback.dlq", lambda r: len(r) >= 2)
+    assert ids(found) == Counter(["a-1", "a-2"])
+    assert [codec.decode(r.value or b"").value["reason"] for r in letters] == ["undecodable", "no_value"]
+
+
+async def test_an_unknown_schema_waits_and_other_partitions_go_on(bus: Bus, tmp_path: Path) -> None:
+    producer = bus.producer()
+    await producer.start()
+    await producer.send_many([Outgoing("llm-feedback", b"a", b"\x00\x00\x00\x99\x99later")])
+    await producer.stop()
+    count = await bus.partitions("llm-feedback")
+    other = next(k for k in "bcdefgh" if partition_of(k.encode(), count) != partition_of(b"a", count))
+    await publish(bus, ["a", other])
+    async with running(bus, tmp_path) as runner:
+        found = await read(bus, "llm-evaluations", lambda r: len(r) >= 1)
+        await asyncio.sleep(0.3)
+        held = {p: n for s in runner._shards.values() for p, n in s.state.offsets.items()}
+    assert ids(found) == Counter([f"{other}-1"])
+    assert sum(held.values()) == 1, "nothing was taken past the record that waits"
+
+
+async def test_what_a_crash_left_in_the_outbox_is_sent_without_new_input(bus: Bus, tmp_path: Path) -> None:
+    from flywheel.stream import ShardState
+    from flywheel.stream.shard import Identity, Shard
+
+    await publish(bus, ["a"])
+    count = await bus.partitions("llm-feedback")
+    number = partition_of(b"a", count)
+    partition = TopicPartition("llm-feedback", number)
+    [record] = await read(bus, "llm-feedback", lambda r: len(r) >= 1)
+    state = ShardState(tmp_path / "counter" / f"{number}.sqlite")
+    dead = Shard(number=number, state=state, codec=codec, identity=Identity("counter", "1"))
+    assert await dead.process(dead.sort({partition: [record]}), CountPerRequest())  # and here it is killed
+    state.close()
+    async with running(bus, tmp_path):
+        found = await read(bus, "llm-evaluations", lambda r: len(r) >= 1)
+    assert ids(found) == Counter(["a-1"])
+
+
+async def test_members_that_come_and_go_lose_and_double_nothing(bus: Bus, tmp_path: Path) -> None:
+    requests = [f"r{i}" for i in range(200)]
+    async with running(bus, tmp_path):
+        await publish(bus, requests)
+        async with running(bus, tmp_path):
+            await publish(bus, requests, offset=200)
+            await asyncio.sleep(0.2)
+        await publish(bus, requests, offset=400)
+        found = await read(bus, "llm-evaluations", lambda r: len(ids(r)) >= 600)
+    assert set(ids(found)) == {f"{r}-{n}" for r in requests for n in (1, 2, 3)}
+
+
+async def test_a_table_is_read_whole_then_followed(bus: Bus) -> None:
+    policy = examples("policy")["two-arms"]
+    publisher = Publisher(bus, codec, source="test")
+    await publisher.start()
+    await publisher.publish([Output("policies", "acme/support-answers", "policy", policy)])
+    held: dict[str, Any] = {}
+    table = CompactedTable(bus, "policies", codec, held.__setitem__)
+    task = asyncio.create_task(table.run())
+    await asyncio.wait_for(table.ready.wait(), 30)
+    assert held["acme/support-answers"]["policy_version"] == 17
+    newer = policy | {"policy_version": 18, "event_id": "newer"}
+    await publisher.publish([Output("policies", "acme/support-answers", "policy", newer)])
+    async with asyncio.timeout(30):
+        while held["acme/support-answers"]["policy_version"] != 18:
+            await asyncio.sleep(0.02)
+    await publisher.stop()
+    await table.stop()
+    await task
+
+
+async def test_dead_letters_that_are_refused_stop_the_partition(tmp_path: Path) -> None:
+    bus = MemoryBus(lambda: 1_700_000_000_000)
+    bus.refused.add("llm-feedback.dlq")
+    bus.append(Outgoing("llm-feedback", b"a", b"junk"))
+    await publish(bus, ["a"])
+    async with running(bus, tmp_path):
+        await asyncio.sleep(0.5)
+        assert bus.committed("counter") == {}, "nothing counts as done before its dead letter is acknowledged"
+        assert bus.records("llm-evaluations") == []
+        bus.refused.clear()
+        await read(bus, "llm-feedback.dlq", lambda r: len(r) >= 1)
+        found = await read(bus, "llm-evaluations", lambda r: len(r) >= 1)
+    assert ids(found) == Counter(["a-1"])
+    assert len(bus.records("llm-feedback.dlq")) == 1
+
+
+class Store:
+    """A sink that keeps records and offsets together; away on demand; refuses the value ``junk``."""
+
+    raw = True
+
+    def __init__(self) -> None:
+        self.rows: list[RawRecord] = []
+        self.away = 0
+        self.after_write = False
+
+    async def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = {}
+        for row in self.rows:
+            found[TopicPartition(row.topic, row.partition)] = row.offset + 1
+        return {p: n for p, n in found.items() if p in partitions}
+
+    async def write(self, records: Sequence[RawRecord]) -> dict[int, Reject]:
+        if self.away:
+            self.away -= 1
+            raise Unavailable("store away", 0.01)
+        have = {(r.topic, r.partition, r.offset) for r in self.rows}
+        self.rows += [r for r in records if (r.topic, r.partition, r.offset) not in have]
+        return {i: Reject("undecodable", None, "junk") for i, r in enumerate(records) if r.value == b"junk"}
+
+
+async def test_a_sink_resumes_from_its_own_store_and_waits_while_that_is_away(bus: Bus, tmp_path: Path) -> None:
+    store = Store()
+    store.away = 2
+    await publish(bus, ["a", "b", "c"])
+    producer = bus.producer()
+    await producer.start()
+    await producer.send_many([Outgoing("llm-feedback", b"a", b"junk")])
+    async with running(bus, None, store):
+        await read(bus, "llm-feedback.dlq", lambda r: len(r) >= 1)
+        async with asyncio.timeout(30):
+            while len(store.rows) < 4:
+                await asyncio.sleep(0.02)
+    await publish(bus, ["d"], offset=3)
+    async with running(bus, None, store):
+        async with asyncio.timeout(30):
+            while len(store.rows) < 5:
+                await asyncio.sleep(0.02)
+    assert Counter((r.topic, r.partition, r.offset) for r in store.rows).most_common(1)[0][1] == 1
+    await producer.stop()

@@ -1,0 +1,105 @@
+"""A shard's state: a view is a dictionary on top of what is stored, and a commit is all or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flywheel.stream import Outgoing, ShardState, TopicPartition
+from flywheel.stream.outbox import pack, unpack
+
+KEYS = st.text(st.sampled_from("abc"), max_size=3)
+WRITES = st.lists(st.tuples(KEYS, st.none() | st.binary(max_size=4)), max_size=12)
+
+
+def commit(state: ShardState, writes: list[tuple[str, bytes | None]], **more: object) -> None:
+    view = state.view()
+    for key, value in writes:
+        if value is None:
+            view.delete("t", key)
+        else:
+            view.put("t", key, value)
+    given = {"offsets": {}, "marks": {}, "emitted": state.emitted, "outbox": None} | more
+    state.commit(view, **given)  # type: ignore[arg-type]
+
+
+@settings(max_examples=150, deadline=None)
+@given(stored=WRITES, written=WRITES, start=KEYS, stop=st.none() | KEYS, limit=st.none() | st.integers(0, 5))
+def test_a_view_is_a_dictionary_over_what_is_stored(
+    stored: list[tuple[str, bytes | None]],
+    written: list[tuple[str, bytes | None]],
+    start: str,
+    stop: str | None,
+    limit: int | None,
+) -> None:
+    state = ShardState(None)
+    commit(state, stored)
+    view, model = state.view(), dict(stored)
+    for key, value in written:
+        model[key] = value
+        view.delete("t", key) if value is None else view.put("t", key, value)
+    alive = {k: v for k, v in model.items() if v is not None}
+    assert {k: view.get("t", k) for k in model} == model
+    assert view.get_many("t", [*model, "zzz"]) == alive
+    expected = [(k, alive[k]) for k in sorted(alive) if k >= start and (stop is None or k < stop)]
+    assert list(view.scan("t", start, stop, limit)) == expected[:limit]
+    assert view.get("other", "a") is None
+    state.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(writes=WRITES, cut=st.integers(0, 12))
+def test_the_digest_does_not_depend_on_how_writes_were_cut_into_batches(
+    writes: list[tuple[str, bytes | None]], cut: int
+) -> None:
+    once, twice = ShardState(None), ShardState(None)
+    commit(once, writes)
+    commit(twice, writes[:cut])
+    commit(twice, writes[cut:])
+    assert once.digest() == twice.digest()
+
+
+def test_everything_a_batch_did_is_there_after_reopening(tmp_path: Path) -> None:
+    path, partition = tmp_path / "s/0.sqlite", TopicPartition("llm-calls", 0)
+    state = ShardState(path)
+    commit(state, [("a", b"1")], offsets={partition: 7}, marks={("t", "x/0"): 3}, emitted=2, outbox=b"box")
+    digest, incarnation = state.digest(), state.incarnation
+    state.close()
+    again = ShardState(path)
+    assert (again.digest(), again.offsets, again.marks, again.emitted) == (digest, {partition: 7}, {("t", "x/0"): 3}, 2)
+    assert [blob for _, blob in again.outbox()] == [b"box"]
+    assert again.incarnation == incarnation
+    again.sent(again.outbox()[0][0])
+    assert again.outbox() == []
+
+
+def test_a_batch_that_cannot_be_committed_leaves_nothing(tmp_path: Path) -> None:
+    state = ShardState(tmp_path / "0.sqlite")
+    commit(state, [("a", b"1")])
+    digest = state.digest()
+    with pytest.raises(Exception, match="bind"):
+        commit(state, [("b", b"2")], offsets={TopicPartition("t", 0): object()})
+    assert state.digest() == digest
+    assert state.offsets == {}
+
+
+def test_a_state_made_anew_is_told_apart() -> None:
+    assert ShardState(None).incarnation != ShardState(None).incarnation
+
+
+OUTGOING = st.builds(
+    Outgoing,
+    topic=st.text(max_size=5),
+    key=st.none() | st.binary(max_size=4),
+    value=st.none() | st.binary(max_size=9),
+    headers=st.lists(st.tuples(st.text(max_size=3), st.binary(max_size=3)), max_size=2),
+    partition_key=st.none() | st.binary(max_size=3),
+)
+
+
+@given(st.lists(OUTGOING, max_size=4))
+def test_the_outbox_keeps_records_exactly(records: list[Outgoing]) -> None:
+    assert unpack(pack(records)) == records
