@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from flywheel.client.emitter import Emitter
 from flywheel.client.policies import PolicyFollower
-from flywheel.client.records import ContextValue, Decision
+from flywheel.client.records import ContextValue, Decision, json_value
 from flywheel.policy import DecideRequest, decide, decision_event
+
+Absence = Literal["no_policy", "unknown_feature"]
 
 
 class InProcess:
@@ -49,8 +51,9 @@ class InProcess:
             default_arm=default_arm,
         )
         now_us = time.time_ns() // 1000
-        made = decide(compiled, request, now_us)
-        event: dict[str, Any] = {**decision_event(made, request, decider="client", now_us=now_us), **who}
+        absence: Absence = "unknown_feature" if self._follower.serves else "no_policy"
+        made = decide(compiled, request, now_us, absence=absence)
+        event: dict[str, Any] = {**decision_event(made, request, occurred_at_us=now_us), **who}
         del event["decider"]
         self._emitter.decision(event)
         return Decision(
@@ -65,7 +68,7 @@ class InProcess:
             model=made.model,
             prompt_name=made.prompt_name,
             prompt_version=made.prompt_version,
-            params=made.params,
+            params={name: json_value(text) for name, text in made.params.items()},
             policy=made.policy,
             policy_version=made.policy_version,
             policy_kind=made.policy_kind,

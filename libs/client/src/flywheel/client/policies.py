@@ -45,6 +45,11 @@ class PolicyFollower:
         return self._policies.get(feature)
 
     @property
+    def serves(self) -> bool:
+        """Whether any feature of the project has a policy."""
+        return bool(self._policies)
+
+    @property
     def loaded(self) -> bool:
         """Whether the router answered at least once."""
         return self._loaded.is_set()
@@ -92,7 +97,7 @@ class PolicyFollower:
         for event in events:
             try:
                 compiled[event["feature"]] = compile_policy(event)
-            except Exception as error:
+            except (ValueError, KeyError, TypeError) as error:
                 _log.warning("policy of %s cannot be used: %s", event.get("feature"), error)
                 if (held := self._policies.get(event.get("feature"))) is not None:
                     compiled[event["feature"]] = held

@@ -83,6 +83,14 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def json_value(text: str) -> Any:
+    """A parameter's value from its JSON text; text that is not JSON stands for itself."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
 def provider_of(model: str | None) -> str | None:
     """The provider in ``provider/model``."""
     return model.split("/", 1)[0] if model and "/" in model else None

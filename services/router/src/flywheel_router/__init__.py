@@ -1,0 +1,1 @@
+"""Decides which arm serves a request, over HTTP and gRPC."""

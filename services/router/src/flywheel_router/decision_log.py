@@ -1,0 +1,162 @@
+"""The decision log: into the journal before the answer, to Kafka after it, in batches.
+
+An answered decision survives the death of the process, as the journal is written first. Sending repeats after a crash;
+the id of a decision is a hash of what it stands for, so readers drop the second copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from flywheel.events import Codec, headers
+from flywheel.journal import Entry, Journal, JournalError, JournalFull
+from flywheel.observe import Health, Metrics, logger
+from flywheel.stream import Outgoing, Unavailable
+from flywheel_router.encoding import EVENT, DecisionEncoder
+
+TOPIC: Final = "llm-decisions"
+_VERSION: Final = 1
+_HEAD: Final = struct.Struct("<BqBBH")  # version, occurred_at_us, lengths of event id, traceparent and key
+_BATCH_RECORDS: Final = 128  # small enough that handing one to the producer never holds up an answer for long
+_LINGER_S: Final = 0.01  # what is appended is safe already; fewer, larger batches leave more for answering
+
+
+class LogFull(Exception):
+    """No decision can be logged now, so none may be made. ``retry_after_s`` is a guess at when to ask again."""
+
+    def __init__(self, detail: str, retry_after_s: float = 2.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class SendMany(Protocol):
+    """The one thing needed of a producer: return when every record is acknowledged, or raise ``Unavailable``."""
+
+    async def send_many(self, records: Sequence[Outgoing]) -> object: ...
+
+
+class DecisionLog:
+    """Appends decisions to a journal and sends what is in it."""
+
+    def __init__(self, journal: Journal, codec: Codec, metrics: Metrics) -> None:
+        self._journal = journal
+        self._encoder = DecisionEncoder(codec)
+        self._metrics = metrics
+        self._fresh = asyncio.Event()
+        self._sent = asyncio.Event()
+        if journal.waiting:
+            self._fresh.set()
+
+    def append(self, event: Mapping[str, Any], traceparent: str | None = None) -> None:
+        """Write a decision event where a crash of the process cannot reach it.
+
+        Raises:
+            LogFull: the journal's bound or the disk is reached.
+            EventInvalid: the event does not fit its schema.
+        """
+        record = pack(event, self._encoder.encode(event), traceparent)
+        try:
+            self._journal.append(record)
+        except JournalFull as error:
+            self._metrics.count("decision_log_total", verdict="refused")
+            raise LogFull(str(error)) from error
+        self._fresh.set()
+
+    def fits(self, size_bytes: int) -> bool:
+        """Say whether about so many bytes more can be logged."""
+        return self._journal.fits(size_bytes)
+
+    @property
+    def waiting(self) -> int:
+        """Decisions that Kafka has not acknowledged."""
+        return self._journal.waiting
+
+    async def emptied(self) -> None:
+        """Return when everything is acknowledged."""
+        while self._journal.waiting:
+            self._sent.clear()
+            self._fresh.set()
+            await self._sent.wait()
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+    async def send(self, producer: SendMany, health: Health) -> None:
+        """Send for ever what is appended, oldest first; wait and repeat while Kafka is away."""
+        log = logger("router.decision_log")
+        away = False
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            await asyncio.sleep(_LINGER_S)
+            try:
+                await drain(self._journal, producer, self._metrics)
+                if away:
+                    log.info("kafka is back", waiting=self._journal.waiting)
+                away = False
+            except Unavailable as error:
+                self._journal.rewind()
+                self._fresh.set()
+                if not away:
+                    log.warning("kafka is away; decisions wait in the journal", detail=str(error))
+                away = True
+                await asyncio.sleep(min(error.retry_after_s, 5.0))
+            self._sent.set()
+            self._report(health, away)
+
+    def _report(self, health: Health, away: bool) -> None:
+        waiting, size_bytes = self._journal.waiting, self._journal.size_bytes
+        self._metrics.gauge("decision_log_pending", waiting)
+        self._metrics.gauge("dependency_up", 0 if away else 1, dependency="kafka")
+        full = size_bytes > 0.98 * self._journal.max_bytes
+        health.set_ready("decision_log", not full, f"{waiting} decisions wait in {size_bytes} bytes")
+
+
+async def drain(journal: Journal, producer: SendMany, metrics: Metrics) -> None:
+    """Send everything a journal holds and acknowledge it there.
+
+    Raises:
+        Unavailable: Kafka is away; what was not acknowledged is still in the journal.
+    """
+    while entries := journal.read(limit=_BATCH_RECORDS):
+        await producer.send_many([unpack(entry) for entry in entries])
+        journal.acknowledge(entries[-1].sequence)
+        metrics.count("decision_log_total", len(entries), verdict="acknowledged")
+
+
+def pack(event: Mapping[str, Any], value: bytes, traceparent: str | None) -> bytes:
+    """One record of the journal: what is needed to send the decision later."""
+    identity, key, trace = event["event_id"].encode(), event["request_id"].encode(), (traceparent or "").encode()
+    head = _HEAD.pack(_VERSION, event["occurred_at"], len(identity), len(trace), len(key))
+    return b"".join((head, identity, trace, key, value))
+
+
+def unpack(entry: Entry) -> Outgoing:
+    """The Kafka record that an entry of the journal stands for.
+
+    Raises:
+        JournalError: the entry was written by another version of this code.
+    """
+    data = entry.payload
+    version, occurred_at_us, id_length, trace_length, key_length = _HEAD.unpack_from(data)
+    if version != _VERSION:
+        raise JournalError(f"record {entry.sequence} has format {version}; this code reads {_VERSION}")
+    id_end = _HEAD.size + id_length
+    trace_end = id_end + trace_length
+    key_end = trace_end + key_length
+    return Outgoing(
+        topic=TOPIC,
+        key=data[trace_end:key_end],
+        value=data[key_end:],
+        headers=headers(
+            event=EVENT,
+            event_id=data[_HEAD.size : id_end].decode(),
+            source="router",
+            occurred_at_us=occurred_at_us,
+            traceparent=data[id_end:trace_end].decode() or None,
+        ),
+    )

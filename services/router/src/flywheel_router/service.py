@@ -1,0 +1,69 @@
+"""What HTTP and gRPC share: from a read request to a logged decision."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flywheel.observe import Metrics
+from flywheel.policy import Decision
+from flywheel_router.core import Decider
+from flywheel_router.decision_log import DecisionLog
+from flywheel_router.reading import read_request
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_TRACE: Final = "0" * 32
+
+
+def wall_clock_us() -> int:
+    """Microseconds since the epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+class DecideService:
+    """Reads, decides and logs one request; the only place where the router looks at a clock."""
+
+    def __init__(self, decider: Decider, log: DecisionLog, metrics: Metrics, user_hash_key: bytes | None) -> None:
+        self._decider = decider
+        self._log = log
+        self._metrics = metrics
+        self._user_hash_key = user_hash_key
+
+    def decide(self, body: object, traceparent: str | None, transport: str) -> tuple[Decision, str]:
+        """Decide a request as it came off the wire; return the decision and the request's id.
+
+        Raises:
+            RequestInvalid: naming every field that is wrong.
+            LogFull: nothing can be logged, so nothing was decided.
+        """
+        started_s = time.perf_counter()
+        trace_id = trace_id_of(traceparent)
+        request = read_request(body, trace_id, self.hash_user)
+
+        def log(event: Mapping[str, Any]) -> None:
+            self._log.append(event, traceparent if trace_id else None)
+            # Names that no policy vouches for come from callers, without bound, and are no labels.
+            known = event["policy_version"] > 0
+            feature, arm = (event["feature"], event["arm"]) if known else ("", "")
+            self._metrics.count("decisions_total", 1, feature=feature, arm=arm, reason=event["reason"])
+
+        decision = self._decider.decide(request, wall_clock_us(), log)
+        self._metrics.observe("decide_seconds", time.perf_counter() - started_s, transport=transport)
+        return decision, request.request_id
+
+    def hash_user(self, project: str, user: str) -> str | None:
+        """The user as it is kept, or nothing where there is no key: HMAC-SHA-256 (RFC 2104) with a key of its own for
+        each project, cut to 128 bits; as ingest does it, so that decisions and calls of a user meet."""
+        if self._user_hash_key is None:
+            return None
+        project_key = hmac.digest(self._user_hash_key, project.encode(), "sha256")
+        return hmac.digest(project_key, user.encode(), "sha256").hex()[:32]
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """The trace id inside a W3C ``traceparent``; None where there is none or it is malformed."""
+    found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    return found[1] if found and found[1] != _NO_TRACE else None

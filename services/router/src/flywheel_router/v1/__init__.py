@@ -1,0 +1,1 @@
+"""Generated from ``services/router/proto``; never edited."""

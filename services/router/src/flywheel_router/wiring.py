@@ -1,0 +1,189 @@
+"""Puts the router together and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flywheel.events import Codec, load_registry
+from flywheel.journal import open_slot, orphans
+from flywheel.observe import Health, Metrics, announce_port, logger, operations_app, serve
+from flywheel.stream import Bus, CompactedTable, KafkaBus, Producer, Unavailable
+from flywheel_router.app import PolicyPage, RouterApp
+from flywheel_router.board import PolicyBoard
+from flywheel_router.core import Decider
+from flywheel_router.decision_log import DecisionLog, drain
+from flywheel_router.protocol import DecideProtocol
+from flywheel_router.remote_decisions import RemoteDecisions
+from flywheel_router.rpc import start_grpc
+from flywheel_router.service import DecideService
+from flywheel_router.settings import RouterSettings
+
+POLICIES: Final = "policies"
+_DRAIN_S: Final = 5.0
+_GRACE_S: Final = 3.0
+OnPolicy = Callable[[str, dict[str, Any] | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The router, put together and not yet running."""
+
+    settings: RouterSettings
+    bus: Bus
+    app: RouterApp
+    service: DecideService
+    log: DecisionLog
+    table: CompactedTable
+    on_policy: OnPolicy
+    health: Health
+    metrics: Metrics
+
+
+def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
+    """Put the parts together; call it inside the event loop that will run them.
+
+    Raises:
+        JournalError, OSError: the folder of the journal cannot be used.
+    """
+    metrics, health = Metrics(), Health()
+    codec = Codec(load_registry(settings.schema_registry_url))
+    chosen = bus or KafkaBus(settings.kafka_bootstrap, client_id="flywheel-router")
+    board = PolicyBoard()
+    log = DecisionLog(open_slot(settings.state_dir / "router" / "decisions", **_sizes(settings)), codec, metrics)
+    key = settings.user_hash_key.get_secret_value().encode() if settings.user_hash_key else None
+    service = DecideService(Decider(board, remembered=settings.remembered_decisions), log, metrics, key)
+    remote = RemoteDecisions(log, service.hash_user, remembered=settings.remembered_decisions)
+    page = PolicyPage(board, health)
+    on_policy = follow(board, metrics, page.changed)
+    table = CompactedTable(chosen, POLICIES, codec, on_policy)
+    health.set_ready("policies", False, "not read to their end yet")
+    app = RouterApp(service, remote, page, health, metrics)
+    return Parts(settings, chosen, app, service, log, table, on_policy, health, metrics)
+
+
+def follow(board: PolicyBoard, metrics: Metrics, changed: Callable[[], None]) -> OnPolicy:
+    """What is done with each policy that is read. One that cannot be used is logged, and what was held stays."""
+    log = logger("router.policies")
+
+    def update(key: str, event: dict[str, Any] | None) -> None:
+        try:
+            if not board.update(key, event):
+                return
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("policy cannot be used", key=key, detail=str(error))
+            return
+        metrics.gauge("policies_loaded", len(board))
+        metrics.count("policy_updates_total", 1, feature=key)
+        metrics.gauge("policy_version", event["policy_version"] if event else 0, feature=key)
+        changed()
+
+    return update
+
+
+async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = None) -> None:
+    """Serve HTTP and gRPC until ``stop`` is set; then answer what is under way, send what is logged, and return.
+
+    Raises:
+        OSError: a port or the folder of the journal cannot be used.
+        Exception: whatever ended a background task, as the router must not go on without it.
+    """
+    parts = build(settings, bus)
+    grpc_server, grpc_port = await start_grpc(parts.service, settings.host, settings.grpc_port)
+    announce_port(grpc_port, name="grpc", host=settings.host)
+    closing = asyncio.Event()
+    background = {
+        _task("policies", parts.table.run()),
+        _task("policies-ready", _policies_ready(parts)),
+        _task("decision-log", _send_log(parts)),
+    }
+    serving = {
+        _task(
+            "http", serve(parts.app, settings.host, settings.port, http=DecideProtocol, stop=closing, grace_s=_GRACE_S)
+        )
+    }
+    if settings.ops_port is not None:
+        operations = operations_app(parts.health, parts.metrics)
+        serving.add(_task("ops", serve(operations, settings.host, settings.ops_port, name="ops", stop=closing)))
+    stopping = _task("stop", stop.wait())
+    _settle_memory()
+    try:
+        await _until_one_ends({stopping, *serving, *background})
+    finally:
+        closing.set()
+        await asyncio.gather(grpc_server.stop(_GRACE_S), *serving, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(parts.log.emptied(), _DRAIN_S)
+        for task in {stopping, *background}:
+            task.cancel()
+        await asyncio.gather(stopping, *background, return_exceptions=True)
+        parts.log.close()
+
+
+async def _until_one_ends(tasks: set[asyncio.Task[Any]]) -> None:
+    """Wait for the stop, or for a part that failed; ``policies-ready`` alone may end and let the rest go on."""
+    while True:
+        done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if any(task.get_name() != "policies-ready" for task in done):
+            return
+
+
+async def _policies_ready(parts: Parts) -> None:
+    await parts.table.ready.wait()
+    parts.health.set_ready("policies", True)
+
+
+async def _send_log(parts: Parts) -> None:
+    """Connect to Kafka, however long that takes; send what dead processes left, then what this one logs."""
+    producer = await _connected(parts.bus, parts.metrics)
+    try:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(parts.log.send(producer, parts.health))
+            both.create_task(_send_orphans(parts, producer))
+    finally:
+        await producer.stop()
+
+
+async def _connected(bus: Bus, metrics: Metrics) -> Producer:
+    log = logger("router.decision_log")
+    while True:
+        producer = bus.producer()
+        try:
+            await producer.start()
+            return producer
+        except Unavailable as error:
+            metrics.gauge("dependency_up", 0, dependency="kafka")
+            log.warning("waiting for kafka", detail=str(error))
+            await asyncio.sleep(min(error.retry_after_s, 2.0))
+
+
+async def _send_orphans(parts: Parts, producer: Producer) -> None:
+    for journal in orphans(parts.settings.state_dir / "router" / "decisions", **_sizes(parts.settings)):
+        with journal:
+            while journal.waiting:
+                try:
+                    await drain(journal, producer, parts.metrics)
+                except Unavailable as error:
+                    journal.rewind()
+                    await asyncio.sleep(error.retry_after_s)
+
+
+def _sizes(settings: RouterSettings) -> dict[str, int]:
+    return {"max_bytes": settings.journal_max_bytes, "segment_bytes": settings.journal_segment_bytes}
+
+
+def _task(name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.create_task(work, name=name)
+
+
+def _settle_memory() -> None:
+    """What is loaded now stays: keep the collector from walking it in the middle of an answer."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

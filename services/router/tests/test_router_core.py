@@ -1,0 +1,200 @@
+"""Deciding: once per request and version, with the newest policy, or with a flagged default."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from router_parts import KEY, policy, request
+
+from flywheel.events import Codec, load_registry
+from flywheel.policy import Decision
+from flywheel_router.board import PolicyBoard
+from flywheel_router.core import Decider, answer, json_value
+from flywheel_router.encoding import DecisionEncoder
+from flywheel_router.reading import read_request
+from flywheel_router.recent import Recent
+
+NOW_US = 1_790_000_060_000_000
+
+
+def ask(number: int = 1, **changes: Any) -> Any:
+    return read_request(request(number, **changes), None, lambda project, user: f"{project}:{user}")
+
+
+class Deciding:
+    """A decider and what it logged."""
+
+    def __init__(self, *policies: Mapping[str, Any], remembered: int = 1000) -> None:
+        self.board = PolicyBoard()
+        for each in policies:
+            self.board.update(f"{each['project']}/{each['feature']}", each)
+        self.decider = Decider(self.board, remembered=remembered)
+        self.logged: list[Mapping[str, Any]] = []
+
+    def __call__(self, number: int = 1, now_us: int = NOW_US, **changes: Any) -> Decision:
+        return self.decider.decide(ask(number, **changes), now_us, self.logged.append)
+
+
+def test_a_decision_is_logged_with_all_its_propensities() -> None:
+    deciding = Deciding(policy())
+    decision = deciding()
+    (event,) = deciding.logged
+    assert event["arms"] == ["strong", "cheap", "large"]
+    assert sum(event["propensities"]) == pytest.approx(1.0)
+    assert event["propensity"] == dict(zip(event["arms"], event["propensities"], strict=True))[decision.arm]
+    assert (event["reason"], event["fallback"], event["decider"]) == ("policy", False, "router")
+    assert event["context"] == {"plan": "pro", "n_chars": "120.0"}
+    assert event["policy_age_ms"] == 60_000.0
+
+
+def test_only_eligible_arms_are_chosen() -> None:
+    deciding = Deciding(policy())
+    chosen = {deciding(number, context={"plan": "free"}).arm for number in range(200)}
+    assert chosen == {"strong", "cheap"}
+
+
+def test_arms_are_chosen_as_often_as_their_propensities_say() -> None:
+    deciding = Deciding(policy())
+    counts = Counter(deciding(number).arm for number in range(3000))
+    event = deciding.logged[0]
+    for arm, propensity in zip(event["arms"], event["propensities"], strict=True):
+        spread = (propensity * (1 - propensity) / 3000) ** 0.5
+        assert abs(counts[arm] / 3000 - propensity) < 4 * spread
+
+
+def test_a_repeated_request_gets_the_same_answer_and_is_logged_once() -> None:
+    deciding = Deciding(policy())
+    first = deciding(1)
+    assert deciding(1) == first
+    assert deciding(1, context={"plan": "free"}) == first  # what was decided stands, whatever is said later
+    assert len(deciding.logged) == 1
+
+
+def test_a_new_version_decides_anew_and_a_restart_decides_alike() -> None:
+    deciding = Deciding(policy(1))
+    before = [deciding(number) for number in range(50)]
+    deciding.board.update(KEY, policy(2))
+    after = [deciding(number) for number in range(50)]
+    assert {each.policy_version for each in after} == {2}
+    assert {each.decision_id for each in before}.isdisjoint(each.decision_id for each in after)
+    assert [Deciding(policy(1))(number) for number in range(50)] == before
+
+
+@pytest.mark.parametrize(
+    ("policies", "changes", "reason", "arm"),
+    [
+        ([], {"default_arm": "mine"}, "no_policy", "mine"),
+        ([], {}, "no_policy", "default"),
+        ([policy()], {"feature": "other"}, "unknown_feature", "default"),
+        ([policy(stale_after_s=1.0)], {}, "stale_policy", "strong"),
+        ([policy(arms=[{**policy()["arms"][2]}], default_arm="large")], {"context": {}}, "nothing_eligible", "large"),
+    ],
+)
+def test_what_cannot_be_decided_is_the_declared_default_flagged(
+    policies: list[dict[str, Any]], changes: dict[str, Any], reason: str, arm: str
+) -> None:
+    deciding = Deciding(*policies)
+    decision = deciding(**changes)
+    assert (decision.reason, decision.arm, decision.fallback, decision.propensity) == (reason, arm, True, 1.0)
+    assert deciding.logged[0]["fallback"] is True
+
+
+def test_what_cannot_be_logged_is_not_decided() -> None:
+    deciding = Deciding(policy())
+
+    def full(event: Mapping[str, Any]) -> None:
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        deciding.decider.decide(ask(), NOW_US, full)
+    deciding()
+    assert len(deciding.logged) == 1  # it was not taken for one that is logged already
+
+
+@given(st.permutations([policy(version) for version in range(1, 6)]))
+def test_the_newest_version_wins_in_any_order(events: list[dict[str, Any]]) -> None:
+    board = PolicyBoard()
+    changes = [board.update(KEY, event) for event in events]
+    held = board.get("default", "support")
+    assert held is not None
+    assert held.version == 5
+    newest = 0
+    for event, changed in zip(events, changes, strict=True):
+        assert changed == (event["policy_version"] > newest)
+        newest = max(newest, event["policy_version"])
+
+
+def test_a_removed_policy_is_gone_and_a_wrong_one_changes_nothing() -> None:
+    board = PolicyBoard()
+    board.update(KEY, policy(1))
+    with pytest.raises(ValueError, match="default_arm"):
+        board.update(KEY, policy(2, default_arm="nobody"))
+    held = board.get("default", "support")
+    assert held is not None
+    assert held.version == 1
+    assert board.update(KEY, None)
+    assert not board.update(KEY, None)
+    assert (board.get("default", "support"), len(board), board.serves("default")) == (None, 0, False)
+
+
+def test_the_tag_of_a_snapshot_changes_exactly_with_its_policies() -> None:
+    board = PolicyBoard()
+    board.update(KEY, policy(1))
+    board.update("p2/support", policy(1, project="p2"))
+    tag, events = board.snapshot("default")
+    assert [event["project"] for event in events] == ["default"]
+    board.update("p2/support", policy(2, project="p2"))
+    assert board.snapshot("default")[0] == tag
+    assert board.snapshot()[0] != tag
+    board.update(KEY, policy(2))
+    assert board.snapshot("default")[0] != tag
+
+
+def test_an_answer_holds_parameters_as_values() -> None:
+    decision = Deciding(policy())()
+    body = answer(decision, "r1")
+    assert body["params"] == {"temperature": 0.2, "stop": ["\n"]}
+    assert sum(body["propensities"].values()) == pytest.approx(1.0)
+    assert json_value("not json") == "not json"
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
+
+
+@settings(max_examples=200)
+@given(
+    request_id=texts,
+    team=st.none() | texts,
+    app=st.none() | texts,
+    context=st.dictionaries(st.sampled_from(["plan", "n_chars", "other"]), st.none() | texts | st.floats(-1e9, 1e9)),
+    at_us=st.integers(0, 2**60),
+)
+def test_the_fast_encoder_writes_what_the_codec_writes(
+    request_id: str, team: str | None, app: str | None, context: dict[str, Any], at_us: int
+) -> None:
+    codec = Codec(load_registry())
+    encoder = DecisionEncoder(codec)
+    deciding = Deciding(policy())
+    asked = ask()._replace(request_id=request_id, team=team, app=app, context=context)
+    deciding.decider.decide(asked, at_us, deciding.logged.append)
+    event = deciding.logged[0]
+    expected = codec.encode("decision", event)
+    assert encoder.encode(event) == expected
+    assert encoder.encode(event) == expected  # now from what was kept
+    other = dict(event, request_id="another", occurred_at=at_us + 1, policy_age_ms=None)
+    assert encoder.encode(other) == codec.encode("decision", other)
+    assert encoder._kept
+
+
+@given(st.integers(1, 20), st.lists(st.integers(0, 60), max_size=200))
+def test_recent_keeps_at_least_the_last_and_at_most_twice_as_many(least: int, keys: list[int]) -> None:
+    recent: Recent[int, int] = Recent(least)
+    for position, key in enumerate(keys):
+        recent[key] = position
+        assert len(recent) <= 2 * least
+    for key in keys[-least:]:
+        assert recent.get(key) is not None
+    assert recent.get(-1) is None
