@@ -93,6 +93,8 @@ class Core:
         if type(item) is Unreadable:
             raise _Refused(*item.errors)
         event = rules.validate(item)
+        if None in event.values():  # null is the same as leaving a field out
+            event = {name: value for name, value in event.items() if value is not None}
         raw = orjson.dumps(event, option=_SORTED)
         if len(raw) > self.limits.max_item_bytes:
             raise _Refused(FieldError("", f"is {len(raw)} bytes as JSON, at most {self.limits.max_item_bytes}"))
@@ -109,36 +111,30 @@ class Core:
 
     def _normalise(self, rules: ItemRules, event: dict[str, Any], now_us: int) -> None:
         try:
-            at_us = event["occurred_at"] = microseconds(event["occurred_at"])
+            at_us = event["occurred_at"] = microseconds(event.get("occurred_at"))
             check_time(at_us, now_us=now_us, max_future_us=self.limits.max_future_us)
         except ValueInvalid as error:
             raise _Refused(FieldError("occurred_at", str(error))) from None
-        for name in rules.defaulted:
-            if name in event and event[name] is None:
-                del event[name]
-        if event.get("project") is None:
-            event["project"] = "default"
+        event.setdefault("project", "default")
         for name in rules.enums:
-            if name in event:
-                event[name] = event[name].upper()
+            symbol = event.get(name)
+            if symbol is not None:
+                event[name] = symbol.upper()
         if "user" in event:
             self._hash(event)
         says = _SAYS[rules.kind.name]
         if says:
-            if all(event.get(name) is None for name in says):
+            if event.keys().isdisjoint(says):
                 raise _Refused(FieldError(says[0], f"is required where none of {', '.join(says[1:])} is given"))
-            if event.get("judge_cost_usd") is not None:
+            if "judge_cost_usd" in event:
                 event["judge_cost_usd"] = _money(event, "judge_cost_usd")
         if rules.kind.name != "evaluation":
             event["received_at"] = now_us
 
     def _hash(self, event: dict[str, Any]) -> None:
-        user = event.pop("user")
-        if user is None:
-            return
-        if event.get("user_hash") is not None:
+        if "user_hash" in event:
             raise _Refused(FieldError("user", "is not given beside user_hash"))
-        event["user_hash"] = self.hash_user(event["project"], user)
+        event["user_hash"] = self.hash_user(event["project"], event.pop("user"))
 
     def _price(self, event: dict[str, Any]) -> None:
         """Fill the disjoint buckets, the cost where it was not reported, and the flags."""
@@ -150,12 +146,12 @@ class Core:
             for name, count in zip(BUCKETS, split.buckets, strict=True):
                 if count is not None:
                     event[name] = count
-        if event.get("cost_usd") is not None:
+        if "cost_usd" in event:
             event["cost_usd"] = _money(event, "cost_usd")
             event.setdefault("cost_source", "PROVIDER")
         else:
             event["cost_source"] = "UNKNOWN"
-            event["price_version"] = None
+            event.pop("price_version", None)
             if split.priceable:
                 priced = self.prices.price(
                     split.buckets,

@@ -142,7 +142,6 @@ class ItemRules:
         self.core_schema = _item_schema(kind, avsc)
         self.fields = frozenset(self.core_schema["fields"])
         self.enums = _enum_fields(avsc)
-        self.defaulted = tuple(f["name"] for f in avsc["fields"] if "default" in f and f["default"] is not None)
         self.validate: Callable[[object], dict[str, Any]] = SchemaValidator(self.core_schema).validate_python
 
     def explain(self, error: ValidationError) -> tuple[FieldError, ...]:

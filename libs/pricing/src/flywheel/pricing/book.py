@@ -91,11 +91,10 @@ class RateCard:
                     break
         cost = self.per_request_usd
         flags: tuple[str, ...] = ()
-        for at, count in enumerate(buckets):
+        for count, rate, unpriced in zip(buckets, rates, _UNPRICED, strict=True):
             if count:
-                rate = rates[at]
                 if rate is None:
-                    flags += (_UNPRICED[at],)
+                    flags += (unpriced,)
                 else:
                     cost += rate * count
         if buckets.uncached_input_tokens is None and rates[0]:
