@@ -18,14 +18,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Failure(click.ClickException):
-    """Something that went wrong while doing what was asked: one line on stderr, exit code 1 unless told otherwise."""
+    """Something that went wrong while doing what was asked: one line on stderr, exit code 1."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = 1
 
     def show(self, file: Any = None) -> None:
         click.echo(f"flywheel: {self.format_message()}", file=file or sys.stderr)
+
+
+class RequirementMissing(Failure):
+    """Something that this machine lacks: exit code 2, as for a command line that makes no sense."""
+
+    exit_code = 2
 
 
 def fail(message: str) -> NoReturn:

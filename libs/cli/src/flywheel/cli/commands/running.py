@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from flywheel.cli.output import Failure, console, json_option, print_json, table
+from flywheel.cli.output import Failure, RequirementMissing, console, json_option, print_json, table
 from flywheel.local import runtime
 from flywheel.local.errors import LocalError
 
@@ -53,8 +53,9 @@ def status(as_json: bool) -> None:
 
 
 def local_failure(error: LocalError) -> Failure:
-    """The error of the local runtime, with its own exit code, as the command ends with it."""
-    return Failure(str(error), error.exit_code)
+    """The error of the local runtime as the command ends with it: exit code 2 where Java or Maven is missing, else
+    1."""
+    return RequirementMissing(str(error)) if error.exit_code == 2 else Failure(str(error))
 
 
 def _show(system: runtime.SystemStatus, as_json: bool) -> None:
