@@ -33,8 +33,8 @@ class RecorderSettings(ServiceSettings):
     )
     users: SecretStr | None = Field(
         None,
-        description='Who may ask, as JSON {"name": {"password_sha256": "…", "content": false}}; from FLYWHEEL_USERS_FILE.'
-        " Absent: whoever reaches the port, without prompts and answers.",
+        description='Who may ask, as JSON {"name": {"password_sha256": "…", "content": false}}, from the file that '
+        "FLYWHEEL_USERS_FILE names. Absent: whoever reaches the port, without prompts and answers.",
     )
     query_seconds: float = Field(30.0, gt=0, description="Longest time of a query.")
     query_memory_bytes: int = Field(2_000_000_000, ge=1 << 20, description="Most memory of a query.")
