@@ -24,7 +24,7 @@ RELEASED = Path(__file__).parent / "released_migrations.txt"
 
 
 def test_released_files_have_not_changed() -> None:
-    """To change the schema add a migration and its line here; an edited file would leave databases in the field behind."""
+    """To change the schema add a migration and its line here; an edited file would leave databases behind."""
     lines = RELEASED.read_text().splitlines()
     listed = dict(reversed(line.split("  ")) for line in lines)
     assert listed == {m.name: m.checksum for m in released_migrations()}
