@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -116,3 +117,26 @@ def test_a_failing_maven_is_told_with_the_end_of_its_output(monkeypatch, tmp_pat
     with pytest.raises(LocalError, match=r"(?s)exit 1.*no route to host"):
         kafka_home()
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_two_programs_at_once_install_once(monkeypatch, tmp_path):
+    maven = tmp_path / "mvn"
+    maven.write_text(
+        f"#!/bin/sh\necho ran >> {tmp_path}/runs\nsleep 0.5\n"
+        'for word in "$@"; do case "$word" in -DoutputDirectory=*) libs="${word#*=}";; esac; done\n'
+        'mkdir -p "$libs" && touch "$libs/kafka_2.13-0.jar"\n'
+    )
+    maven.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(find_java().resolve().parents[1]))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("FLYWHEEL_CACHE", str(tmp_path / "cache"))
+    install = [sys.executable, "-c", "from flywheel.local.kafka_home import kafka_home; print(kafka_home().folder)"]
+    both = [subprocess.Popen(install, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [program.communicate()[0].strip() for program in both]
+    assert [program.returncode for program in both] == [0, 0]
+    assert told[0] == told[1]
+    assert (Path(told[0]) / "libs" / "kafka_2.13-0.jar").is_file()
+    assert (tmp_path / "runs").read_text() == "ran\n"
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(
+        [Path(told[0]).name, Path(told[0]).name + ".lock"]
+    )

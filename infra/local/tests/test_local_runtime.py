@@ -83,9 +83,14 @@ def test_a_system_starts_answers_crashes_with_its_log_comes_back_and_ends(tmp_pa
 def test_up_returns_a_running_system_again_and_starts_only_what_crashed(tmp_path):
     wanted = {"parts": ["registry"], "ports": runtime.FREE_PORTS}
     try:
-        first = runtime.up(tmp_path, **wanted)
-        assert first.ready
-        kafka, registry = first.parts
+        program = (
+            "from pathlib import Path; from flywheel.local.runtime import FREE_PORTS, up\n"
+            f"up(Path({str(tmp_path)!r}), parts=['registry'], ports=FREE_PORTS)"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True)
+        kafka, registry, *others = runtime.status(tmp_path).parts
+        assert (kafka.state, registry.state) == ("ready", "ready")
+        assert {part.state for part in others} == {"stopped"}
         again = runtime.up(tmp_path, **wanted)
         assert [part.pid for part in again.parts] == [kafka.pid, registry.pid]
         crashed = ProcessId.of(registry.pid)
