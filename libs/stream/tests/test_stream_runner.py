@@ -22,6 +22,7 @@ from flywheel.stream import (
     CompactedTable,
     Event,
     FoldResult,
+    Hold,
     KafkaBus,
     MemoryBus,
     Outgoing,
@@ -251,21 +252,32 @@ class Store:
     def __init__(self) -> None:
         self.rows: list[RawRecord] = []
         self.away = 0
-        self.after_write = False
+        self.slow_s = 0.0
+        self.not_yet: bytes | None = None
 
     async def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        await asyncio.sleep(self.slow_s)
         found: dict[TopicPartition, int] = {}
         for row in self.rows:
             found[TopicPartition(row.topic, row.partition)] = row.offset + 1
         return {p: n for p, n in found.items() if p in partitions}
 
-    async def write(self, records: Sequence[RawRecord]) -> dict[int, Reject]:
+    async def write(self, records: Sequence[RawRecord]) -> dict[int, Reject | Hold]:
         if self.away:
             self.away -= 1
             raise Unavailable("store away", 0.01)
+        rejected = {i: Reject("undecodable", None, "junk") for i, r in enumerate(records) if r.value == b"junk"}
+        if rejected:
+            return dict(rejected)
         have = {(r.topic, r.partition, r.offset) for r in self.rows}
-        self.rows += [r for r in records if (r.topic, r.partition, r.offset) not in have]
-        return {i: Reject("undecodable", None, "junk") for i, r in enumerate(records) if r.value == b"junk"}
+        waiting = {(r.topic, r.partition): r.offset for r in reversed(records) if r.value == self.not_yet}
+        held: dict[int, Reject | Hold] = {}
+        for i, r in enumerate(records):
+            if r.offset >= waiting.get((r.topic, r.partition), r.offset + 1):
+                held[i] = Hold("not yet", 0.01)
+            elif (r.topic, r.partition, r.offset) not in have:
+                self.rows.append(r)
+        return held
 
 
 async def test_a_sink_resumes_from_its_own_store_and_waits_while_that_is_away(bus: Bus, tmp_path: Path) -> None:
@@ -278,12 +290,52 @@ async def test_a_sink_resumes_from_its_own_store_and_waits_while_that_is_away(bu
     async with running(bus, None, store):
         await read(bus, "llm-feedback.dlq", lambda r: len(r) >= 1)
         async with asyncio.timeout(30):
-            while len(store.rows) < 4:
+            while len(store.rows) < 3:
                 await asyncio.sleep(0.02)
     await publish(bus, ["d"], offset=3)
     async with running(bus, None, store):
         async with asyncio.timeout(30):
-            while len(store.rows) < 5:
+            while len(store.rows) < 4:
                 await asyncio.sleep(0.02)
     assert Counter((r.topic, r.partition, r.offset) for r in store.rows).most_common(1)[0][1] == 1
+    await producer.stop()
+
+
+async def test_nothing_is_read_before_it_is_known_where_to_begin(bus: Bus) -> None:
+    store = Store()
+    store.slow_s = 1.0
+    async with running(bus, None, store):
+        for at in range(0, 300, 50):  # while the store is still thinking
+            await publish(bus, [f"r{at + i}" for i in range(50)], offset=at)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while len(store.rows) < 300:
+                await asyncio.sleep(0.02)
+    assert len({(r.partition, r.offset) for r in store.rows}) == len(store.rows) == 300
+
+
+async def test_a_record_that_has_to_wait_holds_up_its_own_partition_only(bus: Bus) -> None:
+    store = Store()
+    store.not_yet = b"later"
+    count = await bus.partitions("llm-feedback")
+    other = next(k for k in "bcdefgh" if partition_of(k.encode(), count) != partition_of(b"a", count))
+    producer = bus.producer()
+    await producer.start()
+    await producer.send_many([Outgoing("llm-feedback", b"a", b"later"), Outgoing("llm-feedback", b"a", b"junk")])
+    await publish(bus, [other])
+    async with running(bus, None, store):
+        async with asyncio.timeout(30):
+            while not store.rows:
+                await asyncio.sleep(0.02)
+        await publish(bus, [other], offset=1)
+        async with asyncio.timeout(30):
+            while len(store.rows) < 2:
+                await asyncio.sleep(0.02)
+        assert {r.key for r in store.rows} == {other.encode()}
+        store.not_yet = None
+        await read(bus, "llm-feedback.dlq", lambda r: len(r) >= 1)
+        async with asyncio.timeout(30):
+            while len(store.rows) < 3:
+                await asyncio.sleep(0.02)
+    assert [r.value for r in store.rows if r.key == b"a"] == [b"later"]
     await producer.stop()

@@ -12,6 +12,7 @@ from flywheel.stream.table import CompactedTable
 from flywheel.stream.types import (
     Event,
     FoldResult,
+    Hold,
     Outgoing,
     Output,
     RawRecord,
@@ -29,6 +30,7 @@ __all__ = [
     "Fatal",
     "Fold",
     "FoldResult",
+    "Hold",
     "KafkaBus",
     "Listener",
     "MemoryBus",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from flywheel.stream.types import Event, FoldResult, Outgoing, RawRecord, TopicPartition, Verdict
+from flywheel.stream.types import Event, FoldResult, Hold, Outgoing, RawRecord, TopicPartition, Verdict
 
 
 class Listener(Protocol):
@@ -90,8 +90,13 @@ class Sink(Protocol):
         """The next offset to read of each partition, from the store itself; absent is from the beginning."""
         ...
 
-    async def write(self, records: Sequence[Event | RawRecord]) -> Mapping[int, Verdict]:
-        """Make the records durable, then return verdicts for those refused. Raises Unavailable."""
+    async def write(self, records: Sequence[Event | RawRecord]) -> Mapping[int, Verdict | Hold]:
+        """Make the records durable and return verdicts by index; without one a record was written.
+
+        An answer that holds a `Reject` means that NOTHING of this call was written: the runner has the dead letters
+        acknowledged first and then calls again without those records, so no position ever passes an input whose dead
+        letter is not safe. Raises Unavailable: any of the records may have been written, and all come again.
+        """
         ...
 
 

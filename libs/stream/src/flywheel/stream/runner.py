@@ -97,23 +97,30 @@ class Runner:
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Open the shards of these partitions and read on where their state ends, not where the group says."""
+        self._consumer.pause(partitions)  # before the first await: nothing may be read from a place not yet decided
         self._metrics.count("stream_rebalances_total", 1, kind="assigned")
-        if self._sinks is not None:
-            positions = dict(await self._retrying("store", lambda: self._sinks.assigned(partitions)))  # type: ignore[union-attr]
-        else:
-            for number in sorted({p.partition for p in partitions} - set(self._shards)):
-                self._shards[number] = self._open(number)
-            positions = {p: self._shards[p.partition].state.offsets.get(p, 0) for p in partitions}
+        positions = await self._positions(partitions)
         fresh = [p for p in partitions if not positions.get(p)]
-        begin = await self._retrying("kafka", lambda: self._consumer.beginning_offsets(fresh)) if fresh else {}
-        self._begin.update(begin)
+        if fresh:
+            self._begin.update(await self._retrying("kafka", lambda: self._consumer.beginning_offsets(fresh)))
         for partition in partitions:
-            self._consumer.seek(partition, positions.get(partition) or begin.get(partition, 0))
+            offset = positions.get(partition) or self._begin.get(partition, 0)
+            if self._sinks is not None:
+                self._sinks.begin(partition, offset)
+            self._consumer.seek(partition, offset)
             self._committed.pop(partition, None)
             if self._sinks is None and self._shards[partition.partition].unsent:
                 self._waiting[partition] = monotonic()  # what a crash left in the outbox goes first
-                self._consumer.pause([partition])
+        self._consumer.resume([p for p in partitions if p not in self._waiting])
         self._health.set_ready(self._name, True, f"{len(self._consumer.assignment())} partitions")
+
+    async def _positions(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        if self._sinks is not None:
+            sinks = self._sinks
+            return await self._retrying("store", lambda: sinks.positions(partitions))
+        for number in sorted({p.partition for p in partitions} - set(self._shards)):
+            self._shards[number] = self._open(number)
+        return {p: self._shards[p.partition].state.offsets.get(p, 0) for p in partitions}
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Finish or abandon what is under way within one deadline, then let the partitions go."""
@@ -154,16 +161,23 @@ class Runner:
             await self._back_off("kafka", error)
             return
         if self._sinks is not None:
-            try:
-                await self._sinks.take(polled)
-                self._progress(polled)
-            except Unavailable as error:
-                self._wait(polled, error)
+            await self._write(self._sinks, polled)
         else:
             for number, records in self._by_shard(polled).items():
                 await self._process(number, records)
         if monotonic() >= self._commit_at:
             await self._tell_group()
+
+    async def _write(self, sinks: SinkShards, polled: Records) -> None:
+        try:
+            with self._metrics.timed("stream_batch_seconds", step=self._name):
+                held = await sinks.take(polled)
+        except Unavailable as error:
+            self._rewind({p: records[0].offset for p, records in polled.items() if records}, error)
+            return
+        self._progress({p: records for p, records in polled.items() if p not in held})
+        for partition, (offset, hold) in held.items():
+            self._rewind({partition: offset}, Unavailable(hold.reason, hold.retry_after_s))
 
     async def _process(self, number: int, records: Records) -> None:
         shard = self._shards.get(number)
@@ -207,9 +221,6 @@ class Runner:
         await self._producer.stop()
 
     # Waiting -------------------------------------------------------------------------------------------------------
-
-    def _wait(self, polled: Records, error: Unavailable) -> None:
-        self._rewind({p: records[0].offset for p, records in polled.items() if records}, error)
 
     def _rewind(self, offsets: Mapping[TopicPartition, int], error: Unavailable) -> None:
         """Read these again later: the partitions pause, the member goes on heartbeating."""
@@ -288,12 +299,14 @@ class Runner:
             if isinstance(verdict, Reject):
                 self._metrics.count("stream_dead_letters_total", 1, topic=topic, reason=verdict.reason)
 
+    def _durable(self) -> Mapping[TopicPartition, int]:
+        if self._sinks is not None:
+            return self._sinks.durable()
+        return {p: n for s in self._shards.values() for p, n in s.acknowledged.items()}
+
     async def _tell_group(self) -> None:
         self._commit_at = monotonic() + self._settings.commit_every_s
-        if self._sinks is not None:
-            durable = self._sinks.durable()
-        else:
-            durable = {p: n for s in self._shards.values() for p, n in s.acknowledged.items()}
+        durable = self._durable()
         held = self._consumer.assignment()
         news = {p: n for p, n in durable.items() if p in held and self._committed.get(p) != n}
         if news:
@@ -310,7 +323,8 @@ class Runner:
                 ends = await self._consumer.end_offsets(held) if held else {}
             except Unavailable:
                 continue
-            lag = {p: max(0, end - self._committed.get(p, 0)) for p, end in ends.items()}
+            durable = self._durable()
+            lag = {p: max(0, end - durable.get(p, self._begin.get(p, 0))) for p, end in ends.items()}
             for partition, records in lag.items():
                 self._metrics.gauge("lag_records", records, topic=partition.topic, partition=partition.partition)
             behind = sum(lag.values()) > 0 and not self._waiting

@@ -82,6 +82,17 @@ class Reject:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An input a sink can't write yet: its partition waits at this record and is given again; others go on.
+
+    The sink must not have written later records of that partition.
+    """
+
+    reason: str
+    retry_after_s: float = 1.0
+
+
 Verdict = Skip | Reject
 
 
