@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -94,13 +94,14 @@ async def ingest(bootstrap: str, state_dir: Path) -> AsyncIterator[tuple[int, ps
         "FLYWHEEL_PORT": str(port),
         "FLYWHEEL_STATE_DIR": str(state_dir),
     }
-    process = subprocess.Popen([sys.executable, "-m", "flywheel_ingest"], env=env, stderr=subprocess.DEVNULL)
+    command = (sys.executable, "-m", "flywheel_ingest")
+    process = await asyncio.create_subprocess_exec(*command, env=env, stderr=subprocess.DEVNULL)
     try:
         await until_open(port)
         yield port, psutil.Process(process.pid)
     finally:
         process.terminate()
-        process.wait()
+        await process.wait()
 
 
 async def bare_producer(bootstrap: str) -> float:
@@ -125,12 +126,6 @@ async def bare_producer(bootstrap: str) -> float:
 
 
 _UPPER = {"operation": "CHAT", "status": "OK", "usage_convention": "INCLUSIVE", "usage_source": "PROVIDER"}
-
-
-def until_exhausted(made: list[bytes]) -> Iterator[bytes]:
-    """Each request once, then the same again: by then every call is a duplicate, so the run must end before."""
-    yield from made
-    raise RuntimeError("more requests than were made")
 
 
 async def measure(bootstrap: str, state_dir: Path) -> None:
