@@ -6,7 +6,7 @@ from flywheel.policy.decide import CompiledPolicy, DecideRequest, Decision, comp
 from flywheel.policy.posterior import build_policy, choice_probabilities
 from flywheel.policy.propensity import Propensities
 from flywheel.policy.reward import Attempt, Composition, RewardRule, compose
-from flywheel.policy.summary import Evidence, Summary, nano, unit_of, weigh
+from flywheel.policy.summary import Evidence, Summary, nano, span_bounds, unit_of, weigh
 
 __all__ = [
     "ArmSpec",
@@ -31,6 +31,7 @@ __all__ = [
     "decision_event",
     "nano",
     "parse_charter",
+    "span_bounds",
     "unit_of",
     "weigh",
 ]

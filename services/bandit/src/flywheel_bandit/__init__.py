@@ -1,0 +1,1 @@
+"""Joins facts into outcomes and learns policies from them."""

@@ -1,0 +1,246 @@
+"""A request and its parts: a set that grows, and what can be told of it.
+
+An entry holds every distinct part by event id, so duplicates do nothing and the order of arrival leaves no trace:
+the same facts give the same bytes. Everything told of a request is a function of its entry, the charter and whether
+its window closed.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import orjson
+
+from flywheel.events import event_id
+from flywheel.policy import Attempt, Composition, compose, unit_of
+from flywheel_bandit.core.charters import Terms
+
+MAX_PARTS = 512
+"""Parts of one kind kept for a request; more are refused, so that no request can fill the state."""
+
+DECISION, CALL, QUALITY = 0, 1, 2
+Timer = tuple[str, int]
+NEVER: Timer = ("", 0)
+Part = list[Any]
+"""[occurred_at, event_id, feature, …]; the rest by kind, see ``decision_part``, ``call_part`` and
+``quality_part``."""
+
+
+class Told(NamedTuple):
+    """What a request contributes to its feature's summary. ``reward_nano`` is null where nothing is learned from
+    it."""
+
+    feature: str
+    revision: int
+    reward_key: str
+    unit: int
+    arm: str
+    reward_nano: int | None
+
+
+class Entry:
+    """The parts of one request, sorted by time and id, what was told of it, sorted by feature, and when to look at it
+    again: the timer's table and time."""
+
+    __slots__ = ("parts", "timer", "told")
+
+    def __init__(self, parts: tuple[list[Part], list[Part], list[Part]], told: list[Told], timer: Timer) -> None:
+        self.parts = parts
+        self.told = told
+        self.timer = timer
+
+    @classmethod
+    def empty(cls) -> Entry:
+        """Return the entry of a request nothing is known of."""
+        return cls(([], [], []), [], NEVER)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Entry:
+        """Return the entry that ``encode`` wrote."""
+        decisions, calls, quality, told, timer = orjson.loads(data)
+        return cls((decisions, calls, quality), [Told(*item) for item in told], (timer[0], timer[1]))
+
+    def encode(self) -> bytes:
+        """Return canonical bytes."""
+        return orjson.dumps([*self.parts, [tuple(told) for told in self.told], self.timer])
+
+    def add(self, kind: int, part: Part) -> str | None:
+        """Add a part; return why it changed nothing (``duplicate``, ``too_many_parts``), or None."""
+        known = self.parts[kind]
+        for index, other in enumerate(known):
+            if other[1] == part[1]:
+                if other == part or orjson.dumps(other) < orjson.dumps(part):
+                    return "duplicate"
+                # Two facts with one id: both orders must keep the same one.
+                known[index] = part
+                known.sort(key=_by_time)
+                return None
+        if len(known) >= MAX_PARTS:
+            return "too_many_parts"
+        known.append(part)
+        if len(known) > 1:
+            known.sort(key=_by_time)
+        return None
+
+    @property
+    def features(self) -> list[str]:
+        """Features decided for this request."""
+        decisions = self.parts[DECISION]
+        if len(decisions) == 1:
+            return [decisions[0][2]]
+        return sorted({part[2] for part in decisions})
+
+    def first_decided_us(self, feature: str) -> int:
+        """Time of the first decision for a feature; its attribution window starts here."""
+        return int(min(part[0] for part in self.parts[DECISION] if part[2] == feature))
+
+    def last_decided_us(self, feature: str) -> int:
+        """Time of the newest decision for a feature; it says which charter applies."""
+        return int(max(part[0] for part in self.parts[DECISION] if part[2] == feature))
+
+    def newest_us(self) -> int:
+        """Time of the newest part."""
+        return int(max(part[0] for parts in self.parts for part in parts))
+
+    def told_of(self, feature: str) -> Told | None:
+        """Return what was told before."""
+        return next((told for told in self.told if told.feature == feature), None)
+
+    def tell(self, told: Told) -> None:
+        """Remember what was told."""
+        self.told = sorted([*(other for other in self.told if other.feature != told.feature), told])
+
+
+def _by_time(part: Part) -> tuple[int, str]:
+    return part[0], part[1]
+
+
+def decision_part(value: dict[str, Any]) -> Part:
+    """Return what is kept of a ``decision`` event."""
+    return [
+        value["occurred_at"], value["event_id"], value["feature"], value["arm"], value["propensity"],
+        value["policy_version"], value["fallback"], value["model"],
+        value["environment"], value["app"], value["team"], value["user_hash"],
+    ]  # fmt: skip
+
+
+def call_part(value: dict[str, Any]) -> Part:
+    """Return what is kept of an ``llm_call`` event; money as text."""
+    cost = value["cost_usd"]
+    return [
+        value["occurred_at"], value["event_id"], value["feature"], value["status"],
+        None if cost is None else str(cost), value["latency_ms"],
+        value["response_model"] or value["request_model"], value["decision_id"],
+    ]  # fmt: skip
+
+
+def quality_part(value: dict[str, Any], name: str, score: float) -> Part:
+    """Return what is kept of a ``feedback`` or ``evaluation`` event."""
+    return [value["occurred_at"], value["event_id"], value["feature"], name, score]
+
+
+def tell(entry: Entry, request: tuple[str, str], terms: Terms, *, feature: str, closed: bool) -> Story | None:
+    """Return what can be told of a request now, None while it waits for parts."""
+    decisions, calls, quality = _of_feature(entry, feature)
+    scores = {part[3]: part[4] for part in quality}
+    attempts = [Attempt(part[3], None if part[4] is None else Decimal(part[4]), part[5]) for part in calls]
+    composed = compose(terms.rule, scores, attempts, closed=closed)
+    if not composed.ready:
+        return None
+    decision = _served(decisions, calls)
+    timed_out = closed and (bool(composed.missing) or not calls)
+    # Grows with every fact, with the closing of the window and with the charter, whatever the order they came in.
+    revision = 2 * (len(decisions) + len(calls) + len(quality)) + timed_out + terms.revision
+    learned = composed.reward_nano if decision[3] in terms.arms else None
+    told = Told(feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned)
+    return Story(told, request, decision, calls, quality, composed, timed_out, decisions)
+
+
+def _of_feature(entry: Entry, feature: str) -> tuple[list[Part], list[Part], list[Part]]:
+    """Return the parts that concern a feature: those that name it, and calls and quality that name none."""
+    decisions, calls, quality = entry.parts
+    if len(decisions) > 1:
+        decisions = [part for part in decisions if part[2] == feature]
+    calls = [part for part in calls if part[2] is None or part[2] == feature]
+    quality = [part for part in quality if part[2] is None or part[2] == feature]
+    return decisions, calls, quality
+
+
+def _served(decisions: list[Part], calls: list[Part]) -> Part:
+    """Return the decision that took effect: the one the newest call refers to, else the newest."""
+    if len(decisions) > 1:
+        by_id = {part[1]: part for part in decisions}
+        for call in reversed(calls):
+            if call[7] in by_id:
+                return by_id[call[7]]
+    return decisions[-1]
+
+
+class Story(NamedTuple):
+    """Told, with what the ``outcome`` event needs besides."""
+
+    told: Told
+    request: tuple[str, str]
+    decision: Part
+    calls: list[Part]
+    quality: list[Part]
+    composed: Composition
+    timed_out: bool
+    decisions: list[Part]
+
+    @property
+    def newest_unit(self) -> int:
+        """Unit of time of the newest decision."""
+        return unit_of(self.decisions[-1][0])
+
+    @property
+    def completed_at_us(self) -> int:
+        """Time of the newest part (every list is sorted by time)."""
+        newest: int = self.decisions[-1][0]
+        if self.calls:
+            newest = max(newest, self.calls[-1][0])
+        return max(newest, self.quality[-1][0]) if self.quality else newest
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the ``outcome`` event."""
+        project, request_id = self.request
+        decision, calls, composed = self.decision, self.calls, self.composed
+        facts = "".join([part[1] for parts in (self.decisions, calls, self.quality) for part in parts])
+        waiting = not self.timed_out and (composed.missing or not calls)
+        return {
+            "event_id": event_id("outcome", project, self.told.feature, request_id, self.told.revision, facts),
+            "project": project,
+            "request_id": request_id,
+            "occurred_at": decision[0],
+            "environment": decision[8],
+            "app": decision[9],
+            "feature": decision[2],
+            "team": decision[10],
+            "user_hash": decision[11],
+            "decision_id": decision[1],
+            "policy_version": decision[5],
+            "arm": decision[3],
+            "propensity": decision[4],
+            "fallback": decision[6],
+            "model": _model(calls) or decision[7],
+            "reward": composed.reward,
+            "quality": composed.quality,
+            "cost_usd": composed.cost_usd,
+            "latency_ms": composed.latency_ms,
+            "parts": composed.parts,
+            "missing": list(composed.missing),
+            "status": "timed_out" if self.timed_out else "waiting" if waiting else "complete",
+            "calls": len(calls),
+            "errors": sum(part[3] in ("ERROR", "TIMEOUT") for part in calls),
+            "revision": self.told.revision,
+            "completed_at": self.completed_at_us,
+        }
+
+
+def _model(calls: list[Part]) -> str | None:
+    """Return the model of the newest call that worked, else of the newest."""
+    for call in reversed(calls):
+        if call[3] not in ("ERROR", "TIMEOUT"):
+            return str(call[6])
+    return str(calls[-1][6]) if calls else None

@@ -1,0 +1,243 @@
+"""Stage 1: joins the facts of a shard into outcomes and keeps what they teach.
+
+State tables of a shard: ``requests`` (an entry per open request), ``closing`` and ``leaving`` (when to look at it
+again), ``learned`` (sums per feature), ``charters`` (revisions per feature) and ``shard`` (event time per topic).
+After any batch the state is a function of the facts read, the charters known and the event time reached, whatever the
+order and the batches, as long as the topics are read within ``skew_s`` of event time of one another: then no part
+comes after its request was let go. A window that closes too early because a topic lagged is harmless: late parts
+correct the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
+from flywheel_bandit.core.charters import CharterBook, History, decode_rows, encode_rows, feature_key, history
+from flywheel_bandit.core.intake import INPUTS, SEPARATOR, Taken, take
+from flywheel_bandit.core.join import NEVER, Entry, Timer, tell
+from flywheel_bandit.core.learned import Learned
+
+OUTCOMES_TOPIC = "llm-outcomes"
+SUMMARIES_TOPIC = "arm-summaries"
+CLOSING, LEAVING = "closing", "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSettings:
+    """How long stage 1 waits, in seconds of event time.
+
+    ``idle_s``: a topic this far behind the others no longer holds windows open. ``grace_s``: how long after its
+    window a request is kept, so that late parts still correct it; ``skew_s``: how much longer while a topic lags or
+    is idle. ``unclaimed_s``: how long parts wait for a decision, and decisions for a charter. ``max_future_s``: how
+    far an event may lie ahead of the time of its Kafka record.
+    """
+
+    idle_s: float = 300.0
+    grace_s: float = 3_600.0
+    skew_s: float = 86_400.0
+    unclaimed_s: float = 86_400.0
+    max_future_s: float = 3_600.0
+
+
+class OutcomeFold:
+    """The fold of stage 1. ``book`` returns the charters known now; the fold keeps nothing between batches."""
+
+    def __init__(self, book: Callable[[], CharterBook], settings: JoinSettings | None = None) -> None:
+        self._book = book
+        self._settings = settings or JoinSettings()
+
+    def fold(self, shard: int, events: Sequence[Event], state: StateView) -> FoldResult:
+        """Join a batch; see ``flywheel.stream.Fold``."""
+        verdicts: dict[int, Skip | Reject] = {}
+        batch = _Batch(shard, state, self._settings)
+        by_request = batch.sort(events, verdicts)
+        batch.follow_charters(self._book())
+        batch.add(by_request, verdicts)
+        batch.fire_timers()
+        return FoldResult(batch.finish(), verdicts)
+
+
+class _Batch:
+    """One batch over one shard: what was read from the state, what changed, what is to be sent."""
+
+    def __init__(self, shard: int, state: StateView, settings: JoinSettings) -> None:
+        self._shard, self._state = shard, state
+        self._idle_us = int(settings.idle_s * 1e6)
+        self._skew_us = int(settings.skew_s * 1e6)
+        self._grace_us = int(settings.grace_s * 1e6)
+        self._unclaimed_us = int(settings.unclaimed_s * 1e6)
+        self._max_future_us = int(settings.max_future_s * 1e6)
+        stored = state.get("shard", "times")
+        self._times: list[int] = orjson.loads(stored) if stored is not None else [0] * len(INPUTS)
+        self._clock_us = _slowest(self._times, self._idle_us)
+        # Parts are late by what was known before the batch: a batch may span more event time than a window.
+        self._late_us = self._leave_us = _slowest(self._times, self._skew_us)
+        self._outputs: list[Output] = []
+        self._histories: dict[str, History | None] = {}
+        self._learned: dict[str, tuple[str, str, Learned]] = {}
+
+    def sort(self, events: Sequence[Event], verdicts: dict[int, Skip | Reject]) -> dict[str, list[tuple[int, Taken]]]:
+        """Sort the usable events by request, and move the shard's event time on."""
+        by_request: dict[str, list[tuple[int, Taken]]] = {}
+        times = self._times
+        for index, event in enumerate(events):
+            taken = take(event, self._max_future_us)
+            if not isinstance(taken, Taken):
+                verdicts[index] = taken
+                continue
+            occurred_at = taken.part[0]
+            times[taken.topic] = max(times[taken.topic], occurred_at)
+            group = by_request.get(taken.request)
+            if group is None:
+                by_request[taken.request] = [(index, taken)]
+            else:
+                group.append((index, taken))
+        self._clock_us = _slowest(times, self._idle_us)
+        self._leave_us = _slowest(times, self._skew_us)
+        return by_request
+
+    def follow_charters(self, book: CharterBook) -> None:
+        """Take over charters read since the last batch, and judge the open requests they apply to again."""
+        seen = self._state.get("shard", "charters")
+        if seen is not None and seen.decode() == book.fingerprint:
+            return
+        self._state.put("shard", "charters", book.fingerprint.encode())
+        changed = set()
+        for key, rows in sorted(book.rows.items()):
+            stored = self._state.get("charters", key)
+            merged = encode_rows([*decode_rows(stored), *rows])
+            if merged != stored:
+                self._state.put("charters", key, merged)
+                changed.add(key)
+        if changed:
+            self._judge_again(changed)
+
+    def _judge_again(self, changed: set[str]) -> None:
+        for key in sorted(changed):
+            known = self._history(key)
+            if known is not None and self._state.get("learned", key) is not None:
+                project, _, feature = key.partition("/")
+                self._learned_of(project, feature).forget_others(known)
+        for request, data in list(self._state.scan("requests")):
+            entry = Entry.decode(data)
+            project = request.partition(SEPARATOR)[0]
+            if any(feature_key(project, feature) in changed for feature in entry.features):
+                self._look(request, entry)
+
+    def add(self, by_request: dict[str, list[tuple[int, Taken]]], verdicts: dict[int, Skip | Reject]) -> None:
+        """Add the parts to their requests and tell what can be told."""
+        stored = self._state.get_many("requests", by_request)
+        for request, group in by_request.items():
+            data = stored.get(request)
+            entry = Entry.empty() if data is None else Entry.decode(data)
+            changed = False
+            for index, taken in group:
+                reason = entry.add(taken.kind, taken.part)
+                if reason is None:
+                    changed = True
+                else:
+                    verdicts[index] = Skip(reason)
+            if not changed:
+                continue
+            if data is None and self._is_late(request, entry):
+                verdicts.update({index: Skip("too_late") for index, _ in group})
+            else:
+                self._look(request, entry)
+
+    def fire_timers(self) -> None:
+        """Look again at the requests whose window has closed, then let go those kept long enough."""
+        stop = _timer_key(self._clock_us, "")
+        while due := [value.decode() for _, value in self._state.scan(CLOSING, "", stop, 10_000)]:
+            stored = self._state.get_many("requests", due)
+            for request in due:
+                self._look(request, Entry.decode(stored[request]))
+        # What a request taught stays in the sums.
+        for key, value in list(self._state.scan(LEAVING, "", _timer_key(self._leave_us, ""))):
+            self._state.delete(LEAVING, key)
+            self._state.delete("requests", value.decode())
+
+    def _is_late(self, request: str, entry: Entry) -> bool:
+        """Whether a request not known yet would already have been let go, had it been."""
+        table, due_us = self._timer(request, entry)
+        return table == LEAVING and due_us < self._late_us
+
+    def _look(self, request: str, entry: Entry) -> None:
+        """Tell what can be told of a request now, and set when to look again."""
+        project, _, request_id = request.partition(SEPARATOR)
+        for feature in entry.features:
+            known = self._history(feature_key(project, feature))
+            if known is None:
+                continue
+            terms = known.at(entry.last_decided_us(feature))
+            closed = self._clock_us > entry.first_decided_us(feature) + terms.window_us
+            old = entry.told_of(feature)
+            story = tell(entry, (project, request_id), terms, feature=feature, closed=closed)
+            if story is not None and (old is None or old.revision != story.told.revision):
+                self._learned_of(project, feature).replace(old, story)
+                entry.tell(story.told)
+                self._outputs.append(Output(OUTCOMES_TOPIC, request_id, "outcome", story.outcome()))
+        timer = self._timer(request, entry)
+        if timer != entry.timer:
+            if entry.timer != NEVER:
+                self._state.delete(entry.timer[0], _timer_key(entry.timer[1], request))
+            entry.timer = timer
+            self._state.put(timer[0], _timer_key(timer[1], request), request.encode())
+        self._state.put("requests", request, entry.encode())
+
+    def _timer(self, request: str, entry: Entry) -> Timer:
+        """Return when to look at a request again: when its next window closes, else when to let it go."""
+        project = request.partition(SEPARATOR)[0]
+        closes_us = leaves_us = 0
+        for feature in entry.features:
+            decided_us = entry.first_decided_us(feature)
+            known = self._history(feature_key(project, feature))
+            if known is None:
+                leaves_us = max(leaves_us, decided_us + self._unclaimed_us)
+                continue
+            end_us = decided_us + known.at(entry.last_decided_us(feature)).window_us
+            leaves_us = max(leaves_us, end_us + self._grace_us)
+            if self._clock_us <= end_us:
+                closes_us = min(closes_us, end_us) if closes_us else end_us
+        if closes_us:
+            return CLOSING, closes_us
+        return LEAVING, leaves_us or entry.newest_us() + self._unclaimed_us
+
+    def finish(self) -> list[Output]:
+        """Write what changed and return what is to be sent: outcomes, then a summary per feature that changed."""
+        self._state.put("shard", "times", orjson.dumps(self._times))
+        for key in sorted(self._learned):
+            project, feature, learned = self._learned[key]
+            self._state.put("learned", key, learned.encode())
+            known = self._history(key)
+            if known is not None:
+                value = learned.event(project, feature, self._shard, known)
+                name = f"{key}/{self._shard}"
+                self._outputs.append(Output(SUMMARIES_TOPIC, name, "arm_summary", value, partition_key=key))
+        return self._outputs
+
+    def _history(self, key: str) -> History | None:
+        if key not in self._histories:
+            self._histories[key] = history(decode_rows(self._state.get("charters", key)))
+        return self._histories[key]
+
+    def _learned_of(self, project: str, feature: str) -> Learned:
+        key = feature_key(project, feature)
+        found = self._learned.get(key)
+        if found is None:
+            found = self._learned[key] = (project, feature, Learned.decode(self._state.get("learned", key)))
+        return found[2]
+
+
+def _slowest(times: Sequence[int], tolerance_us: int) -> int:
+    """Return the event time reached: the slowest topic's, but at most ``tolerance_us`` behind the fastest."""
+    newest = max(times)
+    return min(max(time, newest - tolerance_us) for time in times)
+
+
+def _timer_key(due_us: int, request: str) -> str:
+    """Return a key that sorts by time."""
+    return f"{due_us:016x}{SEPARATOR}{request}"
