@@ -29,13 +29,15 @@ class DecisionEncoder:
         self._frame = b""
 
     def encode(self, event: Mapping[str, Any]) -> bytes:
-        """Return the framed bytes of a complete decision event.
+        """Return the framed bytes of a decision event; the router's own have every field.
 
         Raises:
             EventInvalid: the event does not fit its schema.
         """
         version = event["policy_version"]
-        if not version:  # the default of the caller, who may call it anything
+        # What a caller or a client in its own process says of an arm is its own affair: only what a policy's version
+        # says of it is the same every time.
+        if not version or event["decider"] != "router":
             return self._codec.encode(EVENT, event)
         key = (
             version, event["project"], event["policy"], event["arm"], event["propensity"], event["model"],
