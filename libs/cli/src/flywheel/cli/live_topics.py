@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from flywheel.events import Codec, Undecodable, UnknownSchema, load_registry, topics
@@ -33,10 +34,10 @@ class TopicState:
 
 async def topic_states(bootstrap: str) -> list[TopicState]:
     """Every topic that is declared or there, by name; Kafka's own are left out. Raises ``KafkaAway``."""
+    partitions = await live_partitions(bootstrap)
+    live = partitions.keys()
     consumer = await _start(bootstrap)
     try:
-        live = {name for name in await consumer.topics() if not name.startswith("__")}
-        partitions = {name: sorted(consumer.partitions_for_topic(name) or ()) for name in live}
         every = [TopicPartition(name, number) for name, numbers in partitions.items() for number in numbers]
         ends = await consumer.end_offsets(every)
         starts = await consumer.beginning_offsets(every)
@@ -75,11 +76,12 @@ async def tail_topic(
     Raises ``KafkaAway``, also when the topic does not exist.
     """
     codec = Codec(load_registry())
+    partitions = await live_partitions(bootstrap)
+    if topic not in partitions:
+        raise KafkaAway(f"no topic {topic!r} on Kafka at {bootstrap}; flywheel topics lists them")
     consumer = await _start(bootstrap)
     try:
-        if topic not in await consumer.topics():
-            raise KafkaAway(f"no topic {topic!r} on Kafka at {bootstrap}; flywheel topics lists them")
-        assigned = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+        assigned = [TopicPartition(topic, number) for number in partitions[topic]]
         consumer.assign(assigned)
         ends = await consumer.end_offsets(assigned)
         starts = await consumer.beginning_offsets(assigned)
@@ -118,6 +120,23 @@ def readable(codec: Codec, record: ConsumerRecord) -> dict[str, Any]:
     except (Undecodable, UnknownSchema) as error:
         return shown | {"event": None, "error": str(error), "value_hex": record.value.hex()}
     return shown | {"event": decoded.event, "version": decoded.version, "value": decoded.value}
+
+
+async def live_partitions(bootstrap: str) -> dict[str, list[int]]:
+    """The partition numbers of every topic on Kafka, but for Kafka's own topics. Raises ``KafkaAway``."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+    try:
+        await admin.start()
+        described = await admin.describe_topics()
+    except (KafkaError, OSError) as error:
+        raise KafkaAway(f"reaching Kafka at {bootstrap}: {error}; is the system up? (flywheel up)") from error
+    finally:
+        await admin.close()
+    return {
+        found["topic"]: sorted(number["partition"] for number in found["partitions"])
+        for found in described
+        if not found["topic"].startswith("__")
+    }
 
 
 async def _start(bootstrap: str) -> AIOKafkaConsumer:
