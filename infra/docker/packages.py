@@ -17,11 +17,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {
-    "ingest": "services/ingest",
-    "router": "services/router",
-    "bandit": "services/bandit",
-    "recorder": "services/recorder",
-    "local": "infra/local",
+    "ingest": Path("services/ingest"),
+    "router": Path("services/router"),
+    "bandit": Path("services/bandit"),
+    "recorder": Path("services/recorder"),
+    "local": Path("infra/local"),
 }
 # What the containers are, whatever this machine is.
 _LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"}
@@ -40,9 +40,9 @@ def declared(folder: Path) -> list[Requirement]:
     return [Requirement(text) for text in project.get("dependencies", [])]
 
 
-def member_folders(image: str) -> set[Path]:
-    """The members an image needs: its own and, transitively, every lib that is declared."""
-    known, needed, waiting = members(), set[Path](), [Path(IMAGES[image])]
+def members_needed(folder: Path) -> set[Path]:
+    """The folders of a member and, transitively, of every member that it declares."""
+    known, needed, waiting = members(), set[Path](), [folder]
     while waiting:
         folder = waiting.pop()
         if folder not in needed:
@@ -51,10 +51,10 @@ def member_folders(image: str) -> set[Path]:
     return needed
 
 
-def third_party(image: str) -> list[str]:
-    """The names of all packages from outside that an image needs, transitively."""
+def third_party(folder: Path) -> list[str]:
+    """The names of all packages from outside that a member needs, transitively."""
     known = members()
-    return closure([r for folder in member_folders(image) for r in declared(folder) if r.name not in known])
+    return closure([r for needed in members_needed(folder) for r in declared(needed) if r.name not in known])
 
 
 def closure(requirements: list[Requirement]) -> list[str]:
@@ -89,7 +89,7 @@ def _unmarked(requirement: Requirement) -> Requirement:
 
 def lists() -> dict[str, list[str]]:
     """Every list by the name of its file."""
-    images = {f"{image}.packages": third_party(image) for image in IMAGES}
+    images = {f"{image}.packages": third_party(folder) for image, folder in IMAGES.items()}
     return images | {"build.packages": closure([Requirement("hatchling")])}
 
 

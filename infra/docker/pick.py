@@ -11,9 +11,14 @@ from pathlib import Path
 
 
 def entries(lock: str) -> dict[str, str]:
-    """Each entry of a lock file, hashes and markers included, by its normalised name."""
+    """The entries of a lock file, hashes and markers included, by normalised name; a package can have several, each
+    with the marker of the Python it is for."""
     found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?(==[^\n]*\n(?:[ \t]+[^\n]*\n?)*)", lock, re.MULTILINE)
-    return {re.sub(r"[-_.]+", "-", name).lower(): name + rest for name, rest in found}
+    by_name: dict[str, str] = {}
+    for name, rest in found:
+        key = re.sub(r"[-_.]+", "-", name).lower()
+        by_name[key] = by_name.get(key, "") + name + rest
+    return by_name
 
 
 def pick(lock: str, names: list[str]) -> str:
