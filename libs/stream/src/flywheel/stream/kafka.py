@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,19 +9,14 @@ import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
-from aiokafka.partitioner import murmur2
 
 from flywheel.events import topics as declared_topics
 from flywheel.stream.errors import Unavailable
+from flywheel.stream.kafka_producer import KafkaProducer, partition_of
 from flywheel.stream.ports import Listener
-from flywheel.stream.types import Outgoing, RawRecord, TopicPartition
+from flywheel.stream.types import RawRecord, TopicPartition
 
-ROUND_TRIP_S = 10.0
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition Kafka's default partitioner gives a key (murmur2), so that equal keys meet in every client."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+__all__ = ["KafkaBus", "KafkaConsumer", "KafkaProducer", "partition_of"]
 
 
 class KafkaBus:
@@ -198,70 +192,3 @@ class KafkaConsumer:
         except (KafkaError, TimeoutError) as error:
             raise Unavailable(f"asking for offsets: {error!r}") from error
         return {TopicPartition(p.topic, p.partition): offset for p, offset in found.items()}
-
-
-class KafkaProducer:
-    """See `flywheel.stream.ports.Producer`; whole batches per partition, as a `send` per record costs far more."""
-
-    def __init__(self, common: Mapping[str, Any]) -> None:
-        self._common = common
-        self._client: Any = None
-
-    async def start(self) -> None:
-        """Connect. Raises Unavailable."""
-        self._client = aiokafka.AIOKafkaProducer(
-            **self._common,
-            acks="all",
-            enable_idempotence=True,
-            compression_type="lz4",
-            max_batch_size=512 * 1024,
-            linger_ms=0,
-        )
-        try:
-            await self._client.start()
-        except (KafkaError, OSError) as error:
-            await self._client.stop()
-            self._client = None
-            raise Unavailable(f"connecting the producer: {error!r}") from error
-
-    async def stop(self) -> None:
-        """Disconnect."""
-        if self._client is not None:
-            await self._client.stop()
-
-    async def send_many(self, records: Sequence[Outgoing]) -> None:
-        """See the port."""
-        if self._client is None:
-            await self.start()
-        by_partition: dict[TopicPartition, list[Outgoing]] = {}
-        try:
-            async with asyncio.timeout(ROUND_TRIP_S):
-                for record in records:
-                    count = len(await self._client.partitions_for(record.topic))
-                    chooser = record.partition_key or record.key or b""
-                    by_partition.setdefault(TopicPartition(record.topic, partition_of(chooser, count)), []).append(
-                        record
-                    )
-                acks = [ack for tp, some in by_partition.items() for ack in await self._enqueue(tp, some)]
-                await asyncio.gather(*acks)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise Unavailable(f"producing: {error!r}") from error
-
-    async def _enqueue(self, partition: TopicPartition, records: Sequence[Outgoing]) -> list[Any]:
-        acks = []
-        batch = self._client.create_batch()
-        for record in records:
-            if batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers)) is None:
-                acks.append(await self._send(batch, partition))
-                batch = self._client.create_batch()
-                if (
-                    batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
-                    is None
-                ):
-                    raise ValueError(f"a record for {partition.topic} is larger than a batch")
-        acks.append(await self._send(batch, partition))
-        return acks
-
-    async def _send(self, batch: Any, partition: TopicPartition) -> Any:
-        batch.close()
-        return await self._client.send_batch(batch, partition.topic, partition=partition.partition)
