@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flywheel.events import Codec, LocalRegistry
 from flywheel.pricing import bundled_prices
@@ -108,8 +111,8 @@ def test_contradicting_usage_is_kept_as_reported_flagged_and_not_priced(core: Co
 
 
 def test_a_reported_cost_is_taken_to_the_last_digit(core: Core) -> None:
-    for given in ("0.00005770", 0.0000577):
-        event = only(core.admit("call", [call(cost_usd=given)], NOW_US)).event
+    for reported in ("0.00005770", 0.0000577):
+        event = only(core.admit("call", [call(cost_usd=reported)], NOW_US)).event
         assert (event["cost_usd"], event["cost_source"]) == (Decimal("0.0000577"), "PROVIDER")
     free = only(core.admit("call", [call(cost_usd=0)], NOW_US)).event
     assert free["cost_usd"] == 0
@@ -254,6 +257,57 @@ def test_times_that_are_taken(core: Core, at: object, at_us: int) -> None:
 @pytest.mark.parametrize("cost", ["NaN", "1e400", "-1", "", "1_0", "٣", True, [1], "1" * 65, "0x10", -0.1, "1e7"])
 def test_money_that_is_refused(core: Core, cost: object) -> None:
     assert errors(core.admit("call", [call(cost_usd=cost)], NOW_US))[0][0] == "cost_usd"
+
+
+def values_of(name: str, avro: Any) -> st.SearchStrategy[Any]:
+    """Values that a field takes, by its Avro type; fields with rules of their own by name."""
+    if name in OWN_RULES:
+        return OWN_RULES[name]
+    match avro:
+        case ["null", some]:
+            return st.none() | values_of(name, some)
+        case {"type": "enum", "symbols": symbols}:
+            return st.sampled_from([*symbols, *(symbol.lower() for symbol in symbols)])
+        case {"type": "map"}:
+            return st.dictionaries(st.text(min_size=1, max_size=128), st.text(max_size=50), max_size=3)
+        case {"logicalType": "decimal"}:
+            return st.decimals(0, 1_000_000, places=12).map(str) | st.floats(0, 1e6) | st.integers(0, 10**6)
+        case "long" | "int":
+            return st.integers(1, 10_000)
+        case "double":
+            return st.floats(0, 1) | st.integers(0, 1)
+        case "boolean":
+            return st.booleans()
+    return st.text(min_size=1, max_size=256)
+
+
+VISIBLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=128)
+OWN_RULES: dict[str, st.SearchStrategy[Any]] = {
+    "event_id": st.none() | VISIBLE,
+    "user_hash": st.none() | VISIBLE,
+    "project": st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20),
+    "trace_id": st.none() | st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
+    "span_id": st.none() | st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
+    "parent_span_id": st.none() | st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
+    "occurred_at": st.integers(946_684_800_000_000, NOW_US)
+    | st.datetimes(datetime(2000, 1, 2), datetime(2026, 11, 20)).map(lambda at: at.isoformat() + "+01:00"),
+}
+
+
+@given(st.sampled_from(list(KINDS)), st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_is_admitted_goes_through_avro_unchanged(
+    core: Core, codec: Codec, kind: KindName, data: st.DataObject
+) -> None:
+    rules, good = core.rules[kind], {"call": call(), "feedback": feedback(), "evaluation": evaluation()}[kind]
+    declared = {field["name"]: field["type"] for field in codec.schema(rules.kind.event)["fields"]}
+    names = data.draw(st.lists(st.sampled_from(sorted(rules.fields & set(declared))), unique=True))
+    drawn = {name: data.draw(values_of(name, declared[name]), label=name) for name in names}
+    item = {**good, **{name: value for name, value in drawn.items() if value is not None or name not in good}}
+    event = only(core.admit(kind, [item], NOW_US)).event
+    written = codec.decode(codec.encode(rules.kind.event, event)).value
+    for name, value in event.items():
+        assert written[name] == value, name
 
 
 def batch(core: Core, *items: dict[str, Any]) -> Admission:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -109,10 +110,14 @@ class Ingest:
         ):
             if found:
                 self.metrics.count("ingest_items_total", len(found), kind=kind.name, verdict=verdict)
-        if kind.name == "call":
-            unpriced = sum(1 for fact in admission.facts if fact.event.get("cost_usd") is None)
-            if unpriced:
-                self.metrics.count("ingest_unpriced_total", unpriced, provider="any")
+        unpriced = Counter(
+            # Providers that the table does not know are one: their names come from outside.
+            fact.event["provider"] if self.core.prices.knows(fact.event["provider"]) else "other"
+            for fact in admission.facts
+            if kind.name == "call" and fact.event.get("cost_usd") is None
+        )
+        for provider, count in unpriced.items():
+            self.metrics.count("ingest_unpriced_total", count, provider=provider)
 
 
 async def _items(body: bytes) -> list[object]:

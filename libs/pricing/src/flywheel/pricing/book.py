@@ -147,6 +147,7 @@ class PriceBook:
     def __init__(self, providers: Sequence[Provider], version: str, *, cached_cards: int = 8192) -> None:
         self.version = version
         self._providers = list(providers)
+        self._provider: Callable[[str], Provider | None] = lru_cache(cached_cards)(self._find_provider)
         self._model: Callable[[str, str], _Found | None] = lru_cache(cached_cards)(self._find)
         self._of_day: Callable[[str, str, int], RateCard | _Found | None] = lru_cache(cached_cards)(self._read_day)
         self._of_minute: Callable[[str, str, int], RateCard | None] = lru_cache(cached_cards)(self._read_minute)
@@ -172,13 +173,21 @@ class PriceBook:
                 return Priced(cost_usd, None if cost_usd is None else self.version, flags)
         return Priced(None, None, ("unknown_model",))
 
-    def _find(self, provider: str, model: str) -> _Found | None:
+    def knows(self, provider: str) -> bool:
+        """Whether the table has this provider under any of its names."""
+        return self._provider(provider) is not None
+
+    def _find_provider(self, provider: str) -> Provider | None:
         # Straight at the table rather than through its snapshot, which keeps every name it ever saw.
         from genai_prices.data_snapshot import find_provider_by_id
-        from genai_prices.types import TimeOfDateConstraint
 
         name = provider.lower().strip()
-        known = find_provider_by_id(self._providers, _PROVIDER_NAMES.get(name, name))
+        return find_provider_by_id(self._providers, _PROVIDER_NAMES.get(name, name))
+
+    def _find(self, provider: str, model: str) -> _Found | None:
+        from genai_prices.types import TimeOfDateConstraint
+
+        known = self._provider(provider)
         entry = None if known is None else known.find_model(model, all_providers=self._providers)
         if entry is None:
             return None
