@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from flywheel.stream import Event, Reject, Skip
 from flywheel_bandit.core.join import CALL, DECISION, QUALITY, Part, call_part, decision_part, quality_part
@@ -16,33 +16,28 @@ INPUTS = ("llm-decisions", "llm-calls", "llm-feedback", "llm-evaluations")
 _TOPIC = {topic: index for index, topic in enumerate(INPUTS)}
 
 
-class Taken(NamedTuple):
-    """A usable part: key of its request, index of its topic, kind and content."""
-
-    request: str
-    topic: int
-    kind: int
-    part: Part
+Taken = tuple[str, int, int, Part]
+"""Key of the request, index of the topic, kind and content of the part."""
 
 
 def take(event: Event, max_future_us: int) -> Taken | Skip | Reject:
     """Return the part an event brings, or why it brings none."""
-    value = event.value
-    topic = _TOPIC.get(event.raw.topic)
-    reader = _READERS.get(event.event)
-    if topic is None or reader is None:
+    value, raw = event.value, event.raw
+    topic = _TOPIC.get(raw.topic)
+    found = _READERS.get(event.event)
+    if topic is None or found is None:
         return Skip("not_an_input")
-    occurred_at, sent_ms = value["occurred_at"], event.raw.timestamp_ms
+    occurred_at, sent_ms = value["occurred_at"], raw.timestamp_ms
     if occurred_at <= 0 or (sent_ms > 0 and occurred_at > sent_ms * 1000 + max_future_us):
         return Reject("time_out_of_range", "occurred_at", f"{occurred_at} is not possible at {sent_ms} ms")
     request_id, project = value["request_id"], value["project"]
     if not request_id or len(request_id) + len(project) > MAX_ID:
         return Reject("id_out_of_range", "request_id", f"1 to {MAX_ID} characters, together with the project")
-    part = reader(value)
-    if isinstance(part, (Skip, Reject)):
-        return part
-    kind = DECISION if reader is _decision else CALL if reader is _call else QUALITY
-    return Taken(f"{project}{SEPARATOR}{request_id}", topic, kind, part)
+    kind, read = found
+    part = read(value)
+    if isinstance(part, list):
+        return f"{project}{SEPARATOR}{request_id}", topic, kind, part
+    return part
 
 
 def _decision(value: dict[str, Any]) -> Part | Skip | Reject:
@@ -76,9 +71,9 @@ def _quality(value: dict[str, Any], name: str, field: str, score: float | None) 
     return quality_part(value, name, score)
 
 
-_READERS: Mapping[str, Callable[[dict[str, Any]], Part | Skip | Reject]] = {
-    "decision": _decision,
-    "llm_call": _call,
-    "feedback": _feedback,
-    "evaluation": _evaluation,
+_READERS: Mapping[str, tuple[int, Callable[[dict[str, Any]], Part | Skip | Reject]]] = {
+    "decision": (DECISION, _decision),
+    "llm_call": (CALL, _call),
+    "feedback": (QUALITY, _feedback),
+    "evaluation": (QUALITY, _evaluation),
 }

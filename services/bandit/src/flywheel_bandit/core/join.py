@@ -86,18 +86,20 @@ class Entry:
     @property
     def features(self) -> list[str]:
         """Features decided for this request."""
+        return [feature for feature, _, _ in self.decided()]
+
+    def decided(self) -> list[tuple[str, int, int]]:
+        """Return each decided feature with the times of its first decision, where its attribution window starts, and
+        of its newest, which says what charter applies.
+        """
         decisions = self.parts[DECISION]
         if len(decisions) == 1:
-            return [decisions[0][2]]
-        return sorted({part[2] for part in decisions})
-
-    def first_decided_us(self, feature: str) -> int:
-        """Time of the first decision for a feature; its attribution window starts here."""
-        return int(min(part[0] for part in self.parts[DECISION] if part[2] == feature))
-
-    def last_decided_us(self, feature: str) -> int:
-        """Time of the newest decision for a feature; it says which charter applies."""
-        return int(max(part[0] for part in self.parts[DECISION] if part[2] == feature))
+            at_us, _, feature = decisions[0][:3]
+            return [(feature, at_us, at_us)]
+        times: dict[str, list[int]] = {}
+        for part in decisions:
+            times.setdefault(part[2], []).append(part[0])
+        return [(feature, min(times[feature]), max(times[feature])) for feature in sorted(times)]
 
     def newest_us(self) -> int:
         """Time of the newest part."""
@@ -105,11 +107,15 @@ class Entry:
 
     def told_of(self, feature: str) -> Told | None:
         """Return what was told before."""
-        return next((told for told in self.told if told.feature == feature), None)
+        for told in self.told:
+            if told.feature == feature:
+                return told
+        return None
 
     def tell(self, told: Told) -> None:
         """Remember what was told."""
-        self.told = sorted([*(other for other in self.told if other.feature != told.feature), told])
+        others = [other for other in self.told if other.feature != told.feature]
+        self.told = sorted([*others, told]) if others else [told]
 
 
 def _by_time(part: Part) -> tuple[int, str]:
@@ -140,9 +146,11 @@ def quality_part(value: dict[str, Any], name: str, score: float) -> Part:
     return [value["occurred_at"], value["event_id"], value["feature"], name, score]
 
 
-def tell(entry: Entry, request: tuple[str, str], terms: Terms, *, feature: str, closed: bool) -> Story | None:
+def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | None:
     """Return what can be told of a request now, None while it waits for parts."""
     decisions, calls, quality = _of_feature(entry, feature)
+    if not calls and not closed:
+        return None
     scores = {part[3]: part[4] for part in quality}
     attempts = [Attempt(part[3], None if part[4] is None else Decimal(part[4]), part[5]) for part in calls]
     composed = compose(terms.rule, scores, attempts, closed=closed)
@@ -154,7 +162,7 @@ def tell(entry: Entry, request: tuple[str, str], terms: Terms, *, feature: str, 
     revision = 2 * (len(decisions) + len(calls) + len(quality)) + timed_out + terms.revision
     learned = composed.reward_nano if decision[3] in terms.arms else None
     told = Told(feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned)
-    return Story(told, request, decision, calls, quality, composed, timed_out, decisions)
+    return Story(told, decision, calls, quality, composed, timed_out, decisions)
 
 
 def _of_feature(entry: Entry, feature: str) -> tuple[list[Part], list[Part], list[Part]]:
@@ -162,8 +170,8 @@ def _of_feature(entry: Entry, feature: str) -> tuple[list[Part], list[Part], lis
     decisions, calls, quality = entry.parts
     if len(decisions) > 1:
         decisions = [part for part in decisions if part[2] == feature]
-    calls = [part for part in calls if part[2] is None or part[2] == feature]
-    quality = [part for part in quality if part[2] is None or part[2] == feature]
+    calls = [part for part in calls if part[2] == feature or part[2] is None]
+    quality = [part for part in quality if part[2] == feature or part[2] is None]
     return decisions, calls, quality
 
 
@@ -181,7 +189,6 @@ class Story(NamedTuple):
     """Told, with what the ``outcome`` event needs besides."""
 
     told: Told
-    request: tuple[str, str]
     decision: Part
     calls: list[Part]
     quality: list[Part]
@@ -202,14 +209,13 @@ class Story(NamedTuple):
             newest = max(newest, self.calls[-1][0])
         return max(newest, self.quality[-1][0]) if self.quality else newest
 
-    def outcome(self) -> dict[str, Any]:
+    def outcome(self, project: str, request_id: str) -> dict[str, Any]:
         """Return the ``outcome`` event."""
-        project, request_id = self.request
         decision, calls, composed = self.decision, self.calls, self.composed
         facts = "".join([part[1] for parts in (self.decisions, calls, self.quality) for part in parts])
         waiting = not self.timed_out and (composed.missing or not calls)
         return {
-            "event_id": event_id("outcome", project, self.told.feature, request_id, self.told.revision, facts),
+            "event_id": event_id("outcome", self.told.revision, facts),
             "project": project,
             "request_id": request_id,
             "occurred_at": decision[0],

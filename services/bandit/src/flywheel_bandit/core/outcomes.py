@@ -16,14 +16,16 @@ from dataclasses import dataclass
 import orjson
 
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
-from flywheel_bandit.core.charters import CharterBook, History, decode_rows, encode_rows, feature_key, history
-from flywheel_bandit.core.intake import INPUTS, SEPARATOR, Taken, take
-from flywheel_bandit.core.join import NEVER, Entry, Timer, tell
+from flywheel_bandit.core.charters import CharterBook, History, Terms, decode_rows, encode_rows, feature_key, history
+from flywheel_bandit.core.intake import INPUTS, SEPARATOR, take
+from flywheel_bandit.core.join import NEVER, Entry, Part, Timer, tell
 from flywheel_bandit.core.learned import Learned
 
 OUTCOMES_TOPIC = "llm-outcomes"
 SUMMARIES_TOPIC = "arm-summaries"
 CLOSING, LEAVING = "closing", "leaving"
+Arrived = tuple[int, int, Part]
+Plan = tuple[list[tuple[str, Terms, bool]], Timer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +82,23 @@ class _Batch:
         self._histories: dict[str, History | None] = {}
         self._learned: dict[str, tuple[str, str, Learned]] = {}
 
-    def sort(self, events: Sequence[Event], verdicts: dict[int, Skip | Reject]) -> dict[str, list[tuple[int, Taken]]]:
+    def sort(self, events: Sequence[Event], verdicts: dict[int, Skip | Reject]) -> dict[str, list[Arrived]]:
         """Sort the usable events by request, and move the shard's event time on."""
-        by_request: dict[str, list[tuple[int, Taken]]] = {}
+        by_request: dict[str, list[Arrived]] = {}
         times = self._times
+        max_future_us = self._max_future_us
         for index, event in enumerate(events):
-            taken = take(event, self._max_future_us)
-            if not isinstance(taken, Taken):
+            taken = take(event, max_future_us)
+            if not isinstance(taken, tuple):
                 verdicts[index] = taken
                 continue
-            occurred_at = taken.part[0]
-            times[taken.topic] = max(times[taken.topic], occurred_at)
-            group = by_request.get(taken.request)
+            request, topic, kind, part = taken
+            times[topic] = max(times[topic], part[0])
+            group = by_request.get(request)
             if group is None:
-                by_request[taken.request] = [(index, taken)]
+                by_request[request] = [(index, kind, part)]
             else:
-                group.append((index, taken))
+                group.append((index, kind, part))
         self._clock_us = _slowest(times, self._idle_us)
         self._leave_us = _slowest(times, self._skew_us)
         return by_request
@@ -128,25 +131,28 @@ class _Batch:
             if any(feature_key(project, feature) in changed for feature in entry.features):
                 self._look(request, entry)
 
-    def add(self, by_request: dict[str, list[tuple[int, Taken]]], verdicts: dict[int, Skip | Reject]) -> None:
+    def add(self, by_request: dict[str, list[Arrived]], verdicts: dict[int, Skip | Reject]) -> None:
         """Add the parts to their requests and tell what can be told."""
         stored = self._state.get_many("requests", by_request)
         for request, group in by_request.items():
             data = stored.get(request)
             entry = Entry.empty() if data is None else Entry.decode(data)
             changed = False
-            for index, taken in group:
-                reason = entry.add(taken.kind, taken.part)
+            for index, kind, part in group:
+                reason = entry.add(kind, part)
                 if reason is None:
                     changed = True
                 else:
                     verdicts[index] = Skip(reason)
             if not changed:
                 continue
-            if data is None and self._is_late(request, entry):
-                verdicts.update({index: Skip("too_late") for index, _ in group})
+            plan = self._plan(request, entry)
+            table, due_us = plan[1]
+            if data is None and table == LEAVING and due_us < self._late_us:
+                # Had it been known it would have been let go already: told again, it would count twice.
+                verdicts.update({index: Skip("too_late") for index, _, _ in group})
             else:
-                self._look(request, entry)
+                self._look(request, entry, plan)
 
     def fire_timers(self) -> None:
         """Look again at the requests whose window has closed, then let go those kept long enough."""
@@ -160,27 +166,19 @@ class _Batch:
             self._state.delete(LEAVING, key)
             self._state.delete("requests", value.decode())
 
-    def _is_late(self, request: str, entry: Entry) -> bool:
-        """Whether a request not known yet would already have been let go, had it been."""
-        table, due_us = self._timer(request, entry)
-        return table == LEAVING and due_us < self._late_us
-
-    def _look(self, request: str, entry: Entry) -> None:
+    def _look(self, request: str, entry: Entry, plan: Plan | None = None) -> None:
         """Tell what can be told of a request now, and set when to look again."""
-        project, _, request_id = request.partition(SEPARATOR)
-        for feature in entry.features:
-            known = self._history(feature_key(project, feature))
-            if known is None:
+        judged, timer = plan or self._plan(request, entry)
+        for feature, terms, closed in judged:
+            story = tell(entry, terms, feature=feature, closed=closed)
+            if story is None:
                 continue
-            terms = known.at(entry.last_decided_us(feature))
-            closed = self._clock_us > entry.first_decided_us(feature) + terms.window_us
             old = entry.told_of(feature)
-            story = tell(entry, (project, request_id), terms, feature=feature, closed=closed)
-            if story is not None and (old is None or old.revision != story.told.revision):
+            if old is None or old.revision != story.told.revision:
+                project, _, request_id = request.partition(SEPARATOR)
                 self._learned_of(project, feature).replace(old, story)
                 entry.tell(story.told)
-                self._outputs.append(Output(OUTCOMES_TOPIC, request_id, "outcome", story.outcome()))
-        timer = self._timer(request, entry)
+                self._outputs.append(Output(OUTCOMES_TOPIC, request_id, "outcome", story.outcome(project, request_id)))
         if timer != entry.timer:
             if entry.timer != NEVER:
                 self._state.delete(entry.timer[0], _timer_key(entry.timer[1], request))
@@ -188,23 +186,29 @@ class _Batch:
             self._state.put(timer[0], _timer_key(timer[1], request), request.encode())
         self._state.put("requests", request, entry.encode())
 
-    def _timer(self, request: str, entry: Entry) -> Timer:
-        """Return when to look at a request again: when its next window closes, else when to let it go."""
+    def _plan(self, request: str, entry: Entry) -> Plan:
+        """Return each decided feature with its terms and whether its window has closed, and when to look again.
+
+        That is when the next window closes, else when to let the request go.
+        """
         project = request.partition(SEPARATOR)[0]
+        judged: list[tuple[str, Terms, bool]] = []
         closes_us = leaves_us = 0
-        for feature in entry.features:
-            decided_us = entry.first_decided_us(feature)
+        for feature, first_us, last_us in entry.decided():
             known = self._history(feature_key(project, feature))
             if known is None:
-                leaves_us = max(leaves_us, decided_us + self._unclaimed_us)
+                leaves_us = max(leaves_us, first_us + self._unclaimed_us)
                 continue
-            end_us = decided_us + known.at(entry.last_decided_us(feature)).window_us
+            terms = known.at(last_us)
+            end_us = first_us + terms.window_us
+            closed = self._clock_us > end_us
+            judged.append((feature, terms, closed))
             leaves_us = max(leaves_us, end_us + self._grace_us)
-            if self._clock_us <= end_us:
-                closes_us = min(closes_us, end_us) if closes_us else end_us
+            if not closed and (not closes_us or end_us < closes_us):
+                closes_us = end_us
         if closes_us:
-            return CLOSING, closes_us
-        return LEAVING, leaves_us or entry.newest_us() + self._unclaimed_us
+            return judged, (CLOSING, closes_us)
+        return judged, (LEAVING, leaves_us or entry.newest_us() + self._unclaimed_us)
 
     def finish(self) -> list[Output]:
         """Write what changed and return what is to be sent: outcomes, then a summary per feature that changed."""
