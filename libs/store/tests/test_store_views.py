@@ -152,7 +152,7 @@ def test_roles_read_views_only(database: Any, roles: str, query: str, allowed: b
         if allowed:
             connection.query(query)
         else:
-            with pytest.raises(RuntimeError, match="ACCESS_DENIED|CANNOT_EXTRACT_TABLE_STRUCTURE"):
+            with pytest.raises(RuntimeError, match=r"ACCESS_DENIED|CANNOT_EXTRACT_TABLE_STRUCTURE"):
                 connection.query(query)
     finally:
         connection.close()

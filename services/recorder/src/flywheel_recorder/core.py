@@ -10,9 +10,9 @@ table already. The insert itself is the only commit; in which order a batch's pa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 FRAME_BYTES: Final = 5
 _SHORT_ID: Final = 64
@@ -37,12 +37,16 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A record that gets no row: why, and which field is at fault where one is."""
+    """A record that gets no row: why, which field is at fault where one is, and what becomes of it.
+
+    ``reject``: it goes to the dead letters. ``skip``: it is rightly without a row. ``hold``: it can't be read yet, and
+    its partition waits for it.
+    """
 
     reason: str
     field: str | None
     detail: str
-    skip: bool = False
+    outcome: Literal["reject", "skip", "hold"] = "reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,42 @@ def sort_out(records: Sequence[Record], present: Callable[[str, int, int], bool]
     return Batch(tuple(groups.values()), refused, firsts)
 
 
+def hold_back(records: Sequence[Record], batch: Batch, unknown: Collection[tuple[str, int]]) -> Batch:
+    """Leave out the records of unknown schemas and, in their partitions, everything after them.
+
+    Args:
+        records: the batch as it was given.
+        batch: the same, sorted out.
+        unknown: topics and schema ids that nobody here knows yet.
+    """
+    waiting: dict[tuple[str, int], Row] = {}
+    for group in batch.groups:
+        if (group.topic, group.schema_id) in unknown:
+            for row in group.rows:
+                place = (group.topic, row.partition)
+                if place not in waiting or row.offset < waiting[place].offset:
+                    waiting[place] = row
+
+    def waits(topic: str, partition: int, offset: int) -> bool:
+        first = waiting.get((topic, partition))
+        return first is not None and offset >= first.offset
+
+    groups = [
+        Group(g.topic, g.schema_id, [r for r in g.rows if not waits(g.topic, r.partition, r.offset)])
+        for g in batch.groups
+    ]
+    refused = {
+        i: verdict
+        for i, verdict in batch.refused.items()
+        if not waits(records[i].topic, records[i].partition, records[i].offset)
+    }
+    held = {
+        row.index: Refused("unknown_schema", None, "its schema is not known here yet", "hold")
+        for row in waiting.values()
+    }
+    return Batch(tuple(g for g in groups if g.rows), refused | held, batch.first_offsets)
+
+
 def event_id_of(framed: bytes) -> bytes | None:
     """The event's id, the first field of every schema, without decoding the rest; None when it is not there."""
     if len(framed) > FRAME_BYTES and framed[FRAME_BYTES] == _SHORT_ID:
@@ -179,6 +219,7 @@ def settle(refused: Refused, *, compacted: bool, has_dead_letters: bool) -> Refu
     On a compacted topic a record without a value takes its key back, which changes no fact; what can't be recorded from
     a dead-letter topic is in that topic, whole.
     """
-    if not has_dead_letters or (compacted and refused.reason == "no_value"):
-        return Refused(refused.reason, refused.field, refused.detail, skip=True)
+    nowhere = not has_dead_letters or (compacted and refused.reason == "no_value")
+    if nowhere and refused.outcome == "reject":
+        return Refused(refused.reason, refused.field, refused.detail, "skip")
     return refused

@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from flywheel.events import UnknownSchema
 from flywheel.observe import Metrics
 from flywheel.store import StoreUnavailable
-from flywheel.stream import Event, RawRecord, Reject, Skip, TopicPartition, Unavailable
+from flywheel.stream import Event, Hold, RawRecord, Reject, Skip, TopicPartition, Unavailable, Verdict
 from flywheel_recorder.core import Refused
 
 if TYPE_CHECKING:  # loading the engine takes a second; only a recorder that runs pays
     from flywheel_recorder.tables import Tables
 
 T = TypeVar("T")
+UNKNOWN_SCHEMA_RETRY_S = 5.0
 
 
 class RecorderSink:
@@ -47,14 +47,19 @@ class RecorderSink:
             raise Unavailable(str(error), 1.0) from error
         return {TopicPartition(topic, partition): offset for (topic, partition), offset in found.items()}
 
-    async def write(self, records: Sequence[Event | RawRecord]) -> Mapping[int, Skip | Reject]:
-        """Make the records durable, each as one row or with a verdict. Raises Unavailable."""
+    async def write(self, records: Sequence[Event | RawRecord]) -> Mapping[int, Verdict | Hold]:
+        """Make the records durable, each as one row or with a verdict.
+
+        Rows may be in beside a `Reject`; when the runner has buried it and gives the rest again they are found there.
+        Nothing is lost by a crash in between: rows say where their batch began, and positions never pass that.
+
+        Raises:
+            Unavailable: the store is away; all of it may be given again.
+        """
         started = time.monotonic()
         raws = [record.raw if isinstance(record, Event) else record for record in records]
         try:
             refused = await asyncio.to_thread(self._locked, lambda tables: tables.write(raws))
-        except UnknownSchema as error:
-            raise Unavailable(f"waiting for a schema: {error}", 5.0) from error
         except StoreUnavailable as error:
             raise Unavailable(str(error), 1.0) from error
         self._note_ages(raws)
@@ -77,7 +82,9 @@ class RecorderSink:
             self._metrics.observe("event_age_seconds", max(0.0, (now_ms - timestamp_ms) / 1000), topic=topic)
 
 
-def _verdict(refused: Refused) -> Skip | Reject:
-    if refused.skip:
+def _verdict(refused: Refused) -> Verdict | Hold:
+    if refused.outcome == "skip":
         return Skip(refused.reason)
+    if refused.outcome == "hold":
+        return Hold(refused.detail, UNKNOWN_SCHEMA_RETRY_S)
     return Reject(refused.reason, refused.field, refused.detail)

@@ -21,6 +21,7 @@ from flywheel_recorder.core import (
     Resume,
     Row,
     event_id_of,
+    hold_back,
     settle,
     sort_out,
     split_repeats,
@@ -70,7 +71,7 @@ class Tables:
         remembered: int = 2_000_000,
         observe: Observer = lambda _table, _rows, _repeats, _seconds: None,
     ) -> None:
-        self._client = client
+        self.client = client
         self._inserter = Inserter(client, staging, codec)
         self._codec = codec
         self._sources = {s.topic: s for s in sources}
@@ -82,6 +83,10 @@ class Tables:
         self._observe = observe
         self._interrupted = False
         self._through: dict[Place, int] = {}
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.client.close()
 
     def positions(self, places: Collection[Place]) -> dict[Place, int]:
         """The next offset to read of each place that has rows; where there is none, the log's beginning is next.
@@ -111,22 +116,26 @@ class Tables:
 
         Raises:
             StoreUnavailable: ClickHouse can't take rows now. Repeat the call with the same records.
-            UnknownSchema: a record was written with a schema not known here yet. Repeat the call later.
         """
         if self._interrupted or self._given_again(records):
             self._look_up_present(records)
         self._interrupted = True
         batch = sort_out(records, self._is_present)
+        unknown = {(g.topic, g.schema_id) for g in batch.groups if self._shape(g.topic, g.schema_id) is None}
+        if unknown:
+            batch = hold_back(records, batch, unknown)
         refused = dict(batch.refused)
         for group in batch.groups:
             refused |= self._write_group(group, batch.first_offsets[group.topic])
         self._interrupted = False
-        self._move_on(records)
+        held = {(records[i].topic, records[i].partition): i for i, r in refused.items() if r.outcome == "hold"}
+        self._move_on(records, held)
         return {index: self._settle(records[index].topic, verdict) for index, verdict in refused.items()}
 
     def _write_group(self, group: Group, firsts: Mapping[int, int]) -> dict[int, Refused]:
         shape = self._shape(group.topic, group.schema_id)
-        if isinstance(shape, Refused):
+        if shape is None or isinstance(shape, Refused):
+            assert shape is not None, "held back before"
             return {row.index: shape for row in group.rows}
         target = Target(group.topic, shape, firsts)
         refused: dict[int, Refused] = {}
@@ -156,12 +165,16 @@ class Tables:
         self._observe(shape.table, len(rows) - len(refused), len(repeats), perf_counter() - started)
         return refused
 
-    def _shape(self, topic: str, schema_id: int) -> Shape | Refused:
+    def _shape(self, topic: str, schema_id: int) -> Shape | Refused | None:
+        """The shape of a topic's events with this schema; a verdict on all of them; None while it is unknown."""
         known = self._shapes.get((topic, schema_id))
         if known is not None:
             return known
         source = self._sources[topic]
-        version = self._codec.writer_schema(schema_id)
+        try:
+            version = self._codec.writer_schema(schema_id)
+        except UnknownSchema:
+            return None
         shape: Shape | Refused
         if version.event != source.event:
             shape = wrong_event(source.event, version.event)
@@ -179,13 +192,15 @@ class Tables:
         """Whether any of these was written before: the runner repeats a batch whose dead letters were not taken."""
         return any(r.offset <= self._through.get((r.topic, r.partition), -1) for r in records)
 
-    def _move_on(self, records: Sequence[Record]) -> None:
+    def _move_on(self, records: Sequence[Record], held: Mapping[Place, int]) -> None:
         """Note how far each partition is written, and drop the memory of a crash once it is past it."""
-        for record in records:
-            self._through[record.topic, record.partition] = record.offset
+        for index, record in enumerate(records):
+            place = (record.topic, record.partition)
+            if place not in held or index < held[place]:
+                self._through[place] = record.offset
         for place in {(r.topic, r.partition) for r in records}:
             present = self._present.get(place)
-            if present is not None and self._through[place] >= max(present, default=-1):
+            if present is not None and self._through.get(place, -1) >= max(present, default=-1):
                 del self._present[place]
 
     def _settle(self, topic: str, refused: Refused) -> Refused:
@@ -208,7 +223,7 @@ class Tables:
     def _resume(self, topic: str, partitions: Sequence[int]) -> dict[int, Resume]:
         numbers = ", ".join(str(p) for p in partitions)
         rows = self._positioned(topic, "k_partition, k_batch_first", f"k_partition IN ({numbers})")
-        firsts = self._client.query(
+        firsts = self.client.query(
             f"SELECT k_partition, max(k_batch_first) FROM ({rows}) GROUP BY k_partition"
         ).result_rows
         present = self._offsets_from(topic, firsts)
@@ -219,7 +234,7 @@ class Tables:
         if not firsts:
             return {}
         where = "(" + " OR ".join(f"(k_partition = {p} AND k_offset >= {first})" for p, first in firsts) + ")"
-        rows = self._client.query(self._positioned(topic, "k_partition, k_offset", where)).result_rows
+        rows = self.client.query(self._positioned(topic, "k_partition, k_offset", where)).result_rows
         return {p: frozenset(offset for q, offset in rows if q == p) for p, _first in firsts}
 
     def _positioned(self, topic: str, columns: str, where: str) -> str:
@@ -235,7 +250,7 @@ class Tables:
         numbers = ", ".join(str(p) for p in partitions)
         here = f"k_topic = {quote(topic)} AND k_partition IN ({numbers})"
         share = max(1, self._remembered // len(partitions))
-        raw = self._client.raw_query(
+        raw = self.client.raw_query(
             f"SELECT {_FINGERPRINT} FROM {table} WHERE {here} AND k_offset > "
             f"(SELECT max(k_offset) FROM {table} WHERE {here}) - {share} FORMAT RowBinary"
         )
@@ -250,6 +265,3 @@ def _fingerprints(ids: Iterable[bytes | None]) -> Fingerprints:
     md5 = hashlib.md5
     digests = b"".join([md5(i or b"", usedforsecurity=False).digest()[:8] for i in ids])
     return np.frombuffer(digests, dtype=np.int64)
-
-
-__all__ = ["Place", "Source", "StoreUnavailable", "Tables", "UnknownSchema"]
