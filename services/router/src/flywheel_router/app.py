@@ -113,11 +113,17 @@ class PolicyPage:
         self._board = board
         self._health = health
         self._changed = asyncio.Event()
+        self._closed = False
 
     def changed(self) -> None:
         """Wake whoever waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Answer whoever waits, and let nobody wait from now on."""
+        self._closed = True
+        self.changed()
 
     async def get(self, request: Request) -> Response:
         """Answer with all policies, those of ``?project=``, or 304."""
@@ -137,6 +143,8 @@ class PolicyPage:
             tag, events = self._board.snapshot(project)
             if tag != known:
                 return Response(orjson.dumps({"policies": events}), 200, {"etag": tag}, "application/json")
+            if self._closed:
+                return Response(None, 304, {"etag": tag})
             try:
                 async with asyncio.timeout_at(deadline_s):
                     await changed.wait()

@@ -36,6 +36,7 @@ class Parts:
     settings: RouterSettings
     bus: Bus
     app: RouterApp
+    page: PolicyPage
     service: DecideService
     log: DecisionLog
     table: CompactedTable
@@ -63,7 +64,7 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
     table = CompactedTable(chosen, POLICIES, codec, on_policy)
     health.set_ready("policies", False, "not read to their end yet")
     app = RouterApp(service, remote, page, health, metrics)
-    return Parts(settings, chosen, app, service, log, table, on_policy, health, metrics)
+    return Parts(settings, chosen, app, page, service, log, table, on_policy, health, metrics)
 
 
 def follow(board: PolicyBoard, metrics: Metrics, changed: Callable[[], None]) -> OnPolicy:
@@ -115,6 +116,7 @@ async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = N
         await _until_one_ends({stopping, *serving, *background})
     finally:
         closing.set()
+        parts.page.close()
         await asyncio.gather(grpc_server.stop(_GRACE_S), *serving, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(parts.log.emptied(), _DRAIN_S)

@@ -1,0 +1,186 @@
+"""One request, three ways to decide it: HTTP, gRPC and in the caller's process answer alike and log the same fact."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import orjson
+import pytest
+
+from flywheel.client import AsyncFlywheel, Decision, Flywheel
+from flywheel.events import Codec, event_id, load_registry
+from flywheel.observe import load_settings
+from flywheel.stream import MemoryBus, Output, Publisher
+from flywheel_router.settings import RouterSettings
+from flywheel_router.v1 import decide_pb2, decide_pb2_grpc
+from flywheel_router.wiring import run
+
+CONTEXTS: list[dict[str, Any]] = [
+    {},
+    {"plan": "pro"},
+    {"plan": "free", "n_chars": 12},
+    {"plan": "pro", "n_chars": 4000.5, "beta": True},
+    {"plan": None, "other": "x"},
+]
+
+
+def policy(kind: str, version: int = 1, **changes: Any) -> dict[str, Any]:
+    """A policy of its own feature, with rules on text, number and truth."""
+    rules = {
+        "strong": [],
+        "cheap": [{"field": "n_chars", "operator": "lt", "value": "1000"}],
+        "large": [
+            {"field": "plan", "operator": "in", "value": '["pro", "team"]'},
+            {"field": "beta", "operator": "ne", "value": "false"},
+        ],
+    }
+    arms = [
+        {
+            "name": name, "model": f"openai/{name}", "prompt_name": None, "prompt_version": None,
+            "params": {"temperature": "0.2", "seed": "7"}, "eligible_when": arm_rules, "enabled": True, "weight": 20.0,
+            "mean": 0.5 + place / 10, "variance": 0.01, "alpha": 10.0 + place, "beta": 8.0, "score": 0.6 + place / 10,
+            "propensity": 0.0,
+        }
+        for place, (name, arm_rules) in enumerate(rules.items())
+    ]  # fmt: skip
+    event = {
+        "event_id": event_id("policy", "default", kind, version), "project": "default", "feature": kind,
+        "occurred_at": 1_790_000_000_000_000, "policy_version": version, "kind": kind, "charter_digest": "d",
+        "charter_revision": 1, "default_arm": "strong", "explore_floor": 0.05, "epsilon": 0.1, "stale_after_s": 0.0,
+        "outcomes": 60, "arms": arms, "context": ["plan", "n_chars", "beta"],
+    }  # fmt: skip
+    return event | changes
+
+
+@dataclass(frozen=True)
+class Router:
+    """A running router and the bus behind it."""
+
+    bus: MemoryBus
+    url: str
+    grpc_target: str
+
+    def logged(self) -> dict[str, dict[str, Any]]:
+        codec = Codec(load_registry())
+        events = [codec.decode(record.value or b"").value for record in self.bus.records("llm-decisions")]
+        return {event["event_id"]: event for event in events}
+
+
+@contextlib.asynccontextmanager
+async def router(folder: Path, monkeypatch: pytest.MonkeyPatch, *policies: dict[str, Any]) -> AsyncIterator[Router]:
+    """A router on real sockets and an in-memory bus."""
+    bus = MemoryBus()
+    publisher = Publisher(bus, Codec(load_registry()), source="bandit")
+    await publisher.start()
+    await publisher.publish([Output("policies", f"default/{e['feature']}", "policy", e) for e in policies])
+    announced = folder / "ports.json"
+    announced.unlink(missing_ok=True)
+    monkeypatch.setenv("FLYWHEEL_PORT_FILE", str(announced))
+    stop = asyncio.Event()
+    settings = load_settings(RouterSettings, port=0, grpc_port=0, state_dir=folder)
+    running = asyncio.create_task(run(settings, stop, bus))
+    async with asyncio.timeout(30):
+        while not (announced.exists() and "http" in (ports := orjson.loads(announced.read_bytes())["ports"])):
+            await asyncio.sleep(0.02)
+            assert not running.done(), running.result()
+        url = f"http://127.0.0.1:{ports['http']}"
+        async with httpx.AsyncClient() as http:
+            while (await http.get(f"{url}/ready")).status_code != 200:
+                await asyncio.sleep(0.02)
+    try:
+        yield Router(bus, url, f"127.0.0.1:{ports['grpc']}")
+    finally:
+        stop.set()
+        await running
+
+
+def as_message(feature: str, request_id: str, context: dict[str, Any]) -> decide_pb2.DecideRequest:
+    message = decide_pb2.DecideRequest(feature=feature, request_id=request_id, default_arm="mine")
+    for name, value in context.items():
+        made = message.context[name]
+        if value is not None:
+            setattr(made, "flag" if isinstance(value, bool) else "text" if isinstance(value, str) else "number", value)
+    return message
+
+
+def essence(answer: Any) -> tuple[Any, ...]:
+    """What must agree, from a client's decision or a gRPC answer."""
+    params = answer.params if isinstance(answer, Decision) else {k: orjson.loads(v) for k, v in answer.params.items()}
+    return (
+        answer.decision_id, answer.arm, answer.propensity, dict(answer.propensities), answer.model or None,
+        dict(params), answer.policy_version, answer.policy_kind, answer.fallback, answer.reason,
+    )  # fmt: skip
+
+
+KINDS = ["thompson_beta", "thompson_gaussian", "ucb1", "epsilon_greedy", "static"]
+
+
+async def test_http_grpc_and_in_process_decide_and_log_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = [*KINDS, "stale", "unknown"]
+    policies = [*(policy(kind) for kind in KINDS), policy("ucb1", feature="stale", stale_after_s=1.0)]
+    asked = [(f"{feature}-{n}", feature, context) for feature in features for n, context in enumerate(CONTEXTS)]
+    answers: dict[str, list[tuple[Any, ...]]] = {}
+    facts: dict[str, dict[str, dict[str, Any]]] = {}
+    for way in ("http", "grpc", "in_process"):
+        async with router(tmp_path / way, monkeypatch, *policies) as running:
+            if way == "grpc":
+                async with grpc.aio.insecure_channel(running.grpc_target) as channel:
+                    stub = decide_pb2_grpc.DeciderStub(channel)
+                    replies: list[Any] = [await stub.Decide(as_message(f, r, c)) for r, f, c in asked]
+            else:
+                mode = "remote" if way == "http" else "in_process"
+                async with AsyncFlywheel(router_url=running.url, mode=mode, decide_timeout_s=10.0) as client:
+                    replies = [await client.decide(f, request_id=r, context=c, default_arm="mine") for r, f, c in asked]
+                    assert await client.flush()
+                    assert client.fallbacks == 0
+            answers[way] = [essence(reply) for reply in replies]
+            async with asyncio.timeout(10):
+                while len(running.logged()) < len(asked):
+                    await asyncio.sleep(0.02)
+            facts[way] = running.logged()
+    assert answers["http"] == answers["grpc"] == answers["in_process"]
+    varying = {"occurred_at", "policy_age_ms", "decider"}
+    plain = {
+        way: {key: {k: v for k, v in event.items() if k not in varying} for key, event in found.items()}
+        for way, found in facts.items()
+    }
+    assert plain["http"] == plain["grpc"] == plain["in_process"]
+    assert {event["decider"] for event in facts["in_process"].values()} == {"client"}
+    assert {answer[-1] for answer in answers["http"]} == {"policy", "stale_policy", "unknown_feature"}
+
+
+async def test_a_client_follows_new_policies_and_keeps_deciding_without_a_router(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with router(tmp_path, monkeypatch, policy("static")) as running:
+        client = Flywheel(
+            router_url=running.url,
+            mode="in_process",
+            decide_timeout_s=10.0,
+            spill_dir=tmp_path / "spill",
+            linger_s=0.01,
+        )
+        assert (await asyncio.to_thread(client.decide, "static")).policy_version == 1
+        publisher = Publisher(running.bus, Codec(load_registry()), source="bandit")
+        await publisher.start()
+        await publisher.publish([Output("policies", "default/static", "policy", policy("static", 2))])
+        async with asyncio.timeout(10):
+            while (await asyncio.to_thread(client.decide, "static")).policy_version != 2:
+                await asyncio.sleep(0.02)
+        assert await asyncio.to_thread(client.flush)
+    alone = await asyncio.to_thread(client.decide, "static", request_id="alone")
+    assert (alone.policy_version, alone.reason, alone.fallback) == (2, "policy", False)
+    assert not await asyncio.to_thread(client.close, 0.2)
+    async with router(tmp_path, monkeypatch, policy("static", 2)) as running:
+        with Flywheel(router_url=running.url, spill_dir=tmp_path / "spill") as later:
+            assert await asyncio.to_thread(later.flush)
+        async with asyncio.timeout(10):
+            while alone.decision_id not in running.logged():
+                await asyncio.sleep(0.02)
