@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Final
+
 import click
 
-from flywheel.cli.commands.asking import sql
-from flywheel.cli.commands.charters import charter
-from flywheel.cli.commands.configuring import config
-from flywheel.cli.commands.demo import demo
-from flywheel.cli.commands.policies import policy
-from flywheel.cli.commands.replaying import replay
-from flywheel.cli.commands.running import down, status, up
-from flywheel.cli.commands.topics import tail, topics
+COMMANDS: Final = {
+    "up": "running",
+    "down": "running",
+    "status": "running",
+    "demo": "demo",
+    "replay": "replaying",
+    "sql": "asking",
+    "topics": "topics",
+    "tail": "topics",
+    "policy": "policies",
+    "charter": "charters",
+    "config": "configuring",
+}
+"""Each command and its module; loaded when it is used, as some need numerics and Kafka and others nothing."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found = getattr(import_module(f"flywheel.cli.commands.{COMMANDS[cmd_name]}"), cmd_name)
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="flywheel-cli", prog_name="flywheel")
 def cli() -> None:
     """Flywheel turns the stream of your LLM calls into better decisions about the next one."""
-
-
-for command in (up, down, status, demo, replay, sql, topics, tail, policy, charter, config):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
+from flywheel.cli.live_topics import KafkaAway, live_partitions
 from flywheel.events import Codec, event_id, load_registry
 from flywheel.policy import Charter
 from flywheel.stream import CompactedTable, KafkaBus, Output, Publisher, Unavailable
@@ -40,6 +41,8 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
     bus = KafkaBus(bootstrap, client_id="flywheel-cli")
     key, digest = f"{charter.project}/{charter.feature}", sha256(text.encode()).hexdigest()
     try:
+        # Asked first, as it fails at once where nobody listens, and reading a topic would wait.
+        await live_partitions(bootstrap)
         newest = (await _newest(bus, codec)).get(key)
         if newest is not None and newest["digest"] == digest:
             return Applied(charter.project, charter.feature, int(newest["revision"]), digest, changed=False)
@@ -59,6 +62,8 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
             await publisher.publish([Output(TOPIC, key, "charter", value)])
         finally:
             await publisher.stop()
+    except KafkaAway as error:
+        raise ApplyFailed(f"publishing the charter: {error}") from error
     except (Unavailable, TimeoutError) as error:
         raise ApplyFailed(f"publishing the charter to Kafka at {bootstrap}: {error or 'no answer in time'}") from error
     return Applied(charter.project, charter.feature, revision, digest, changed=True)
