@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.stream import Outgoing, ShardState, TopicPartition
+from flywheel.stream import Fatal, Outgoing, Revoked, ShardState, TopicPartition
 from flywheel.stream.outbox import pack, unpack
 
 KEYS = st.text(st.sampled_from("abc"), max_size=3)
@@ -71,7 +71,7 @@ def test_everything_a_batch_did_is_there_after_reopening(tmp_path: Path) -> None
     again = ShardState(path)
     assert (again.digest(), again.offsets, again.marks, again.emitted) == (digest, {partition: 7}, {("t", "x/0"): 3}, 2)
     assert [blob for _, blob in again.outbox()] == [b"box"]
-    assert again.incarnation == incarnation
+    assert again.incarnation != incarnation, "what this opening emits is told apart from what the last one did"
     again.sent(again.outbox()[0][0])
     assert again.outbox() == []
 
@@ -84,6 +84,43 @@ def test_a_batch_that_cannot_be_committed_leaves_nothing(tmp_path: Path) -> None
         commit(state, [("b", b"2")], offsets={TopicPartition("t", 0): object()})
     assert state.digest() == digest
     assert state.offsets == {}
+
+
+def test_an_owner_that_lost_its_state_to_another_writes_nothing(tmp_path: Path) -> None:
+    frozen = ShardState(tmp_path / "0.sqlite")
+    commit(frozen, [("a", b"frozen")], outbox=b"box")
+    [(seq, _)] = frozen.outbox()
+    owner = ShardState(tmp_path / "0.sqlite")
+    owner.sent(seq)
+    commit(owner, [("a", b"owner")], outbox=b"newer")
+    with pytest.raises(Revoked):
+        commit(frozen, [("a", b"late")], offsets={TopicPartition("t", 0): 9})
+    frozen.sent(99)
+    assert [blob for _, blob in owner.outbox()] == [b"newer"], "a late acknowledgement forgets nobody else's records"
+    again = ShardState(tmp_path / "0.sqlite")
+    assert (again.view().get("t", "a"), again.offsets) == (b"owner", {})
+
+
+def test_a_full_disk_ends_the_process_and_leaves_the_state_as_it_was(tmp_path: Path) -> None:
+    state = ShardState(tmp_path / "0.sqlite")
+    commit(state, [("a", b"1")])
+    digest = state.digest()
+    (pages,) = state._db.execute("PRAGMA page_count").fetchone()
+    state._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(Fatal, match="full"):
+        commit(state, [("b", b"2" * 100_000)], offsets={TopicPartition("t", 0): 1})
+    assert (state.digest(), state.offsets) == (digest, {})
+    state._db.execute("PRAGMA max_page_count=100000")
+    commit(state, [("b", b"2" * 100_000)], offsets={TopicPartition("t", 0): 1})
+    assert ShardState(tmp_path / "0.sqlite").offsets == {TopicPartition("t", 0): 1}
+
+
+def test_marks_of_long_gone_openings_are_forgotten() -> None:
+    state = ShardState(None)
+    for opening in range(30):
+        commit(state, [], marks={("t", f"bandit/0/{opening}"): opening, ("t", "other/0/x"): opening})
+    assert sorted(state.marks) == [("t", f"bandit/0/{n}") for n in range(22, 30)] + [("t", "other/0/x")]
+    assert state.marks == {(t, s): m for t, s, m in state._db.execute("SELECT topic, source, mark FROM marks")}
 
 
 def test_a_state_made_anew_is_told_apart() -> None:

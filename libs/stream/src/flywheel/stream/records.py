@@ -11,6 +11,8 @@ from flywheel.stream.errors import Fatal
 from flywheel.stream.types import Event, Outgoing, Output, RawRecord, Reject
 
 SOURCE, SEQUENCE = "flywheel_source", "flywheel_sequence"
+LETTER_BYTES = 512 * 1024
+"""Longest value a dead letter carries (headers: a quarter of it), so that every broker takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +47,24 @@ def lineage(record: RawRecord) -> Lineage | None:
     return Lineage(source, int(sequence))
 
 
-def frame(codec: Codec, output: Output, *, service: str, made_of: str, emitted: Lineage) -> Outgoing:
-    """Encode an output; an id it lacks is the hash of what it was made of, the service, the topic and its number.
+def frame(codec: Codec, output: Output, *, service: str, emitted: Lineage) -> Outgoing:
+    """Encode an output; an id it lacks is the hash of service, topic, key and content: the same fact, the same id.
 
     Raises:
         Fatal: the step made something that does not fit its schema.
     """
     value = dict(output.value)
-    value.setdefault("event_id", event_id(made_of, service, output.topic, emitted.sequence))
     try:
+        if "event_id" not in value:
+            content = codec.encode(output.event, value | {"event_id": ""})
+            value["event_id"] = event_id(service, output.topic, output.key, content.hex())
         data = codec.encode(output.event, value)
     except EventInvalid as error:
         raise Fatal(f"{service} made an invalid {output.event}: {error}") from error
     envelope = headers(
         event=output.event, event_id=value["event_id"], source=service, occurred_at_us=value.get("occurred_at")
     )
-    envelope += [(SOURCE, emitted.source.encode()), (SEQUENCE, str(emitted.sequence).encode())]
+    envelope += [(SOURCE, emitted.source.encode()), (SEQUENCE, b"%d" % emitted.sequence)]
     chooser = output.partition_key.encode() if output.partition_key is not None else None
     return Outgoing(output.topic, output.key.encode(), data, envelope, chooser)
 
@@ -73,6 +77,9 @@ def dead_letter(codec: Codec, record: RawRecord, verdict: Reject, *, service: st
     declared = topics().get(record.topic)
     if declared is None or declared.dlq is None:
         return None
+    detail, content = verdict.detail[:2000], record.value
+    if content is not None and len(content) > LETTER_BYTES:
+        detail, content = f"{detail} [value of {len(content)} bytes left out]", None
     letter_id = event_id("dead_letter", service, record.topic, record.partition, record.offset)
     value: dict[str, Any] = {
         "event_id": letter_id,
@@ -85,10 +92,10 @@ def dead_letter(codec: Codec, record: RawRecord, verdict: Reject, *, service: st
         "service_version": version,
         "reason": verdict.reason,
         "field": verdict.field,
-        "detail": verdict.detail[:2000],
+        "detail": detail,
         "schema_id": schema_id(record.value),
         "key": record.key,
-        "value": record.value,
+        "value": content,
         "headers": _by_name(record.headers),
     }
     envelope = headers(
@@ -106,4 +113,5 @@ def schema_id(value: bytes | None) -> int | None:
 
 
 def _by_name(found: Sequence[tuple[str, bytes]]) -> Mapping[str, bytes]:
-    return {name: bytes(value or b"") for name, value in found}
+    by_name = {name: bytes(value or b"") for name, value in found}
+    return by_name if sum(map(len, by_name.values())) <= LETTER_BYTES // 4 else {}

@@ -127,9 +127,7 @@ class Shard:
                 self._refuse(batch, batch.events[index].raw, verdict)
             for output in result.outputs:
                 made = Lineage(self._source, emitted)
-                outgoing.append(
-                    frame(self._codec, output, service=self._identity.service, made_of=str(self.number), emitted=made)
-                )
+                outgoing.append(frame(self._codec, output, service=self._identity.service, emitted=made))
                 emitted += 1
         letters = [batch.letters[place] for place in sorted(batch.letters)]  # however the batch was cut
         return letters + outgoing, emitted

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
+from flywheel.stream.errors import Fatal, Revoked
 from flywheel.stream.types import TopicPartition
 
 _SCHEMA = """
@@ -25,14 +26,22 @@ CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, records BLOB NOT NUL
 CREATE TABLE IF NOT EXISTS counter (
     one INTEGER PRIMARY KEY CHECK (one = 1), emitted INTEGER NOT NULL, incarnation TEXT NOT NULL
 );
-INSERT OR IGNORE INTO counter VALUES (1, 0, lower(hex(randomblob(8))));
+INSERT OR IGNORE INTO counter VALUES (1, 0, '');
+UPDATE counter SET incarnation = lower(hex(randomblob(8)));
 """
 _CHUNK = 900
+_SOURCES_KEPT = 8
 _TOMBSTONE = None
 
 
 class ShardState:
-    """The durable state of one shard; one process at a time, held by a lock on the file."""
+    """The durable state of one shard; it belongs to whoever opened it last.
+
+    Each opening takes a new ``incarnation``. Every write names it, so an owner that was frozen while another took over
+    finds out at its next write and writes nothing. It also names the source in the lineage of what is emitted: what an
+    earlier opening emitted is sent again only from the outbox, with the lineage it was framed with, so readers' marks
+    hold across crashes, lost disks, restored backups and two owners at once.
+    """
 
     def __init__(self, path: Path | None, *, synchronous: str = "NORMAL") -> None:
         if path is not None:
@@ -45,7 +54,6 @@ class ShardState:
             TopicPartition(t, p): n for t, p, n in self._db.execute("SELECT topic, part, next FROM offsets")
         }
         self.marks = {(t, s): m for t, s, m in self._db.execute("SELECT topic, source, mark FROM marks")}
-        # A state made anew emits in an order of its own, so readers must not mistake its first records for repeats.
         self.emitted: int
         self.incarnation: str
         self.emitted, self.incarnation = self._db.execute("SELECT emitted, incarnation FROM counter").fetchone()
@@ -63,10 +71,21 @@ class ShardState:
         emitted: int,
         outbox: bytes | None,
     ) -> None:
-        """Make a batch durable: its writes, next offsets, marks and what is still to be sent; or nothing of it."""
+        """Make a batch durable: its writes, next offsets, marks and what is still to be sent; or nothing of it.
+
+        Raises:
+            Revoked: another owner has opened this state since; nothing was written.
+            Fatal: the disk is full or broken; nothing was written.
+        """
         db = self._db
-        db.execute("BEGIN IMMEDIATE")
         try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise Fatal(f"state cannot be written: {error}") from error
+        try:
+            owned = "UPDATE counter SET emitted=? WHERE incarnation=?"
+            if db.execute(owned, (emitted, self.incarnation)).rowcount != 1:
+                raise Revoked("this state was opened by another owner")
             puts, deletes = view.changes()
             if puts:
                 db.executemany("INSERT INTO state VALUES (?,?,?) ON CONFLICT DO UPDATE SET value=excluded.value", puts)
@@ -81,25 +100,48 @@ class ShardState:
                     "INSERT INTO marks VALUES (?,?,?) ON CONFLICT DO UPDATE SET mark=excluded.mark",
                     [(topic, source, mark) for (topic, source), mark in marks.items()],
                 )
-            if emitted != self.emitted:
-                db.execute("UPDATE counter SET emitted=?", (emitted,))
+            stale = self._stale(marks)
+            if stale:
+                db.executemany("DELETE FROM marks WHERE topic=? AND source=?", stale)
             if outbox is not None:
                 db.execute("INSERT INTO outbox(records) VALUES (?)", (outbox,))
             db.execute("COMMIT")
-        except BaseException:
-            db.execute("ROLLBACK")
+        except BaseException as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise Fatal(f"state cannot be written: {error}") from error
             raise
         self.offsets.update(offsets)
         self.marks.update(marks)
+        for gone in stale:
+            del self.marks[gone]
         self.emitted = emitted
+
+    def _stale(self, marks: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+        """Marks of long gone openings: of each source only the newest few can still be sent again."""
+        if marks.keys() <= self.marks.keys():
+            return []
+        families = {(topic, source.rpartition("/")[0]) for topic, source in marks}
+        stale: list[tuple[str, str]] = []
+        for topic, family in families:
+            kept = [k for k in self.marks.keys() | marks.keys() if (k[0], k[1].rpartition("/")[0]) == (topic, family)]
+            kept.sort(key=lambda k: (k in marks, self.marks.get(k, -1)))
+            stale += [k for k in kept[: max(0, len(kept) - _SOURCES_KEPT)] if k in self.marks and k not in marks]
+        return stale
 
     def outbox(self) -> list[tuple[int, bytes]]:
         """What was committed and not yet acknowledged, oldest first."""
         return list(self._db.execute("SELECT seq, records FROM outbox ORDER BY seq"))
 
     def sent(self, seq: int) -> None:
-        """Forget the outbox up to and including ``seq``: the broker has acknowledged it."""
-        self._db.execute("DELETE FROM outbox WHERE seq<=?", (seq,))
+        """Forget the outbox up to and including ``seq``: the broker has acknowledged it.
+
+        Without effect when another owner has opened this state since: the numbers may mean its records by now.
+        """
+        self._db.execute(
+            "DELETE FROM outbox WHERE seq<=? AND (SELECT incarnation FROM counter)=?", (seq, self.incarnation)
+        )
 
     def digest(self) -> str:
         """Hash of all state tables in key order: equal exactly when the state is byte for byte the same."""
