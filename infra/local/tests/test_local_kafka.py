@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -67,6 +68,19 @@ def test_a_node_ends_with_the_program_that_started_it_even_by_kill(tmp_path):
     os.kill(owner.pid, signal.SIGKILL)
     owner.communicate()
     assert node.wait_gone(20)
+
+
+@pytest.mark.broker
+def test_one_command_creates_every_declared_topic_or_says_that_there_is_no_broker(private_kafka):
+    command = [sys.executable, "-m", "flywheel.local.create_topics"]
+    node = private_kafka()
+    environ = os.environ | {"FLYWHEEL_KAFKA_BOOTSTRAP": node.bootstrap, "FLYWHEEL_WAIT_S": "1"}
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert sorted(json.loads(ran.stderr.splitlines()[-1])["created"]) == sorted(topics())
+    node.kill()
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1] == f"no broker at {node.bootstrap} after 1 s"
 
 
 def test_a_node_that_cannot_start_reports_the_end_of_its_log(tmp_path):

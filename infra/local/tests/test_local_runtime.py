@@ -145,13 +145,23 @@ def test_down_kills_after_the_deadline_what_ignores_the_signal(tmp_path):
         child.wait()
 
 
-def test_a_damaged_state_file_is_named_and_not_guessed_at(tmp_path):
-    (tmp_path / "runtime.json").write_text('{"format": 1, "parts": [{"name": "kafka", "pid": "many"}]}')
+def test_a_damaged_state_file_is_named_and_not_guessed_at(tmp_path, sleeper):
+    state.save(tmp_path, {"kafka": Started("kafka", sleeper, {"kafka": 1}, tmp_path / "x.log")})
+    saved = json.loads((tmp_path / "runtime.json").read_text())
+    (tmp_path / "runtime.json").write_text(json.dumps(saved | {"parts": [{"name": "kafka", "pid": "many"}]}))
     with pytest.raises(LocalError, match=r"runtime\.json cannot be read"):
         runtime.status(tmp_path)
-    (tmp_path / "runtime.json").write_text(json.dumps({"format": 2, "parts": []}))
+    (tmp_path / "runtime.json").write_text(json.dumps(saved | {"format": 2}))
     with pytest.raises(LocalError, match="format 2, known is 1"):
         runtime.status(tmp_path)
+
+
+def test_what_ran_before_the_machine_was_started_again_is_gone(tmp_path, sleeper):
+    state.save(tmp_path, {"ingest": Started("ingest", sleeper, {"http": 1}, tmp_path / "x.log")})
+    saved = json.loads((tmp_path / "runtime.json").read_text())
+    (tmp_path / "runtime.json").write_text(json.dumps(saved | {"boot": "an earlier one"}))
+    assert runtime.down(tmp_path) == ()
+    assert sleeper.alive()
 
 
 def test_state_is_read_as_it_was_written(tmp_path, sleeper):
@@ -167,6 +177,7 @@ def test_a_process_is_ended_cleanly_by_its_signal(tmp_path):
     child = spawn(SLEEP, log=tmp_path / "x.log")
     process = ProcessId.of(child.pid)
     assert process.rss_bytes() > 0
+    assert 0 <= process.age_s() < 100
     assert end(process, deadline_s=10)
     assert child.wait() == -15
     assert process.rss_bytes() is None

@@ -12,20 +12,43 @@ import select
 import signal
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
 _POLL_S, _GRACE_S = 0.3, 3.0
 
 
+def started_at(pid: int) -> float:
+    """When a process started, in seconds: since boot where Linux tells it, so that setting the clock changes nothing.
+
+    Raises:
+        psutil.NoSuchProcess: there is none.
+    """
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.parent.parent.joinpath("self", "stat").is_file():
+        return psutil.Process(pid).create_time()
+    try:
+        # The program's name, in parentheses, may itself have spaces and parentheses.
+        fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def age_s(started: float) -> float:
+    """Seconds since ``started``, by the clock of ``started_at``."""
+    boot_clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return (time.time() if boot_clock is None else time.clock_gettime(boot_clock)) - started
+
+
 def alive(pid: int, started: float) -> bool:
     """Whether process ``pid`` runs and is the one that started at ``started`` (a pid is used again)."""
     try:
-        process = psutil.Process(pid)
-        # A start time is read in clock ticks, and from the boot time: it can differ by rounding.
-        if abs(process.create_time() - started) >= 1.0:
+        if started_at(pid) != started:
             return False
         # Of a killed process the first thread can be gone while others still hold its ports.
+        process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.Error:
         return False

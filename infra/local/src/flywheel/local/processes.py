@@ -15,14 +15,14 @@ from typing import Final
 
 import psutil
 
-from flywheel.local.guard import alive
+from flywheel.local.guard import age_s, alive, started_at
 
 _TAIL_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process by pid and start time (seconds since the epoch), so that a pid used again is never mistaken for it."""
+    """A process by pid and start time (``guard.started_at``), so that a pid used again is never mistaken for it."""
 
     pid: int
     started: float
@@ -30,7 +30,7 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> ProcessId:
         """The process that has this pid now. Raises ``psutil.NoSuchProcess``."""
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, started_at(pid))
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -42,6 +42,10 @@ class ProcessId:
             return int(psutil.Process(self.pid).memory_info().rss) if self.alive() else None
         except psutil.Error:
             return None
+
+    def age_s(self) -> float:
+        """Seconds since it started."""
+        return max(0.0, age_s(self.started))
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""

@@ -28,7 +28,8 @@ class Started:
 
 
 def load(folder: Path) -> dict[str, Started]:
-    """Every part that was started from ``folder``, by name, whether it still runs or not.
+    """Every part that was started from ``folder``, by name, whether it still runs or not. Of what ran before the
+    machine was last started nothing is left, so it is not told.
 
     Raises:
         LocalError: the file is not what this version writes.
@@ -40,6 +41,8 @@ def load(folder: Path) -> dict[str, Started]:
         found = json.loads(path.read_text())
         if found["format"] != _FORMAT:
             raise LocalError(f"{path} has format {found['format']}, known is {_FORMAT}: end its processes, remove it")
+        if found["boot"] != _boot():
+            return {}
         return {row["name"]: _started(row) for row in found["parts"]}
     except (ValueError, KeyError, TypeError) as error:
         raise LocalError(f"{path} cannot be read ({error}): end the processes it names, then remove it") from error
@@ -62,7 +65,7 @@ def save(folder: Path, parts: Mapping[str, Started]) -> None:
         for part in parts.values()
     ]
     half = path.with_suffix(".half")
-    half.write_text(json.dumps({"format": _FORMAT, "parts": rows}, indent=1) + "\n")
+    half.write_text(json.dumps({"format": _FORMAT, "boot": _boot(), "parts": rows}, indent=1) + "\n")
     half.replace(path)
 
 
@@ -73,6 +76,12 @@ def exclusive(folder: Path) -> Iterator[None]:
     with (folder / "runtime.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _boot() -> str:
+    """Which start of the machine this is, where Linux tells it: process ids and start times begin anew with each."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.is_file() else ""
 
 
 def _started(row: Mapping[str, object]) -> Started:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,7 +79,7 @@ def _part_status(part: Started) -> PartStatus:
         detail=report.detail,
         lag_records=report.lag_records,
         rss_bytes=part.process.rss_bytes(),
-        uptime_s=max(0.0, time.time() - part.process.started),
+        uptime_s=part.process.age_s(),
     )
 
 
