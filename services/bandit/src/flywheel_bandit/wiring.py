@@ -1,0 +1,100 @@
+"""The bandit put together: two folds, each with its topics, and the charters stage 1 looks at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from flywheel.events import Codec, load_registry
+from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
+from flywheel.stream import Bus, CompactedTable, Fold, KafkaBus, Runner, RunnerSettings, StepSpec
+from flywheel_bandit.adapters import CharterShelf, Counted
+from flywheel_bandit.core import INPUTS, CharterBook, OutcomeFold, PolicyFold
+from flywheel_bandit.settings import BanditSettings
+
+NAME = "bandit"
+VERSION = "0.1.0"
+JOIN, LEARN = "bandit-join", "bandit-learn"
+LEARN_TOPICS = ("arm-summaries", "charters")
+
+_COMMON = ("event_id", "project", "request_id", "occurred_at", "feature")
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "decision": (
+        *_COMMON, "environment", "app", "team", "user_hash", "policy_version", "arm", "propensity", "fallback", "model",
+    ),
+    "llm_call": (
+        *_COMMON, "shadow", "status", "cost_usd", "latency_ms", "response_model", "request_model", "decision_id",
+    ),
+    "feedback": (*_COMMON, "kind", "value"),
+    "evaluation": (*_COMMON, "evaluator", "score"),
+}  # fmt: skip
+"""The fields stage 1 reads; the codec passes over the others."""
+
+
+def runner_specs() -> tuple[StepSpec, ...]:
+    """The bandit's two steps, stage 1 without charters."""
+    empty = CharterBook.of([])
+    return (
+        StepSpec(name=JOIN, topics=INPUTS, make_step=lambda folder: OutcomeFold(lambda: empty)),
+        StepSpec(name=LEARN, topics=LEARN_TOPICS, make_step=lambda folder: PolicyFold()),
+    )
+
+
+async def run(settings: BanditSettings) -> None:
+    """Join and learn until SIGTERM, then finish the batches in hand."""
+    metrics, health, stop = Metrics(), Health(), asyncio.Event()
+    metrics.gauge("build_info", 1, service=NAME, version=VERSION)
+    stop_on_signals(stop)
+    bus = KafkaBus(settings.kafka_bootstrap, client_id=NAME)
+    operations = operations_app(health, metrics)
+    ops_port = settings.ops_port or 0
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve(operations, settings.host, ops_port, name="ops", stop=stop))
+        group.create_task(run_stages(settings, bus, metrics, health, stop))
+
+
+async def run_stages(settings: BanditSettings, bus: Bus, metrics: Metrics, health: Health, stop: asyncio.Event) -> None:
+    """Run both stages on a bus until ``stop`` is set. Stage 1 begins when every charter on the log is read."""
+    for part in (JOIN, LEARN, "charters"):
+        health.set_ready(part, False, "starting")
+    shelf = CharterShelf()
+    codec = Codec(load_registry())
+    table = CompactedTable(bus, "charters", codec, shelf.update)
+    build = partial(_runner, settings, bus, metrics=metrics, health=health)
+    learn = build(name=LEARN, codec=codec, fold=PolicyFold())
+    needed = Codec(load_registry(), only=NEEDED)
+    join = build(name=JOIN, codec=needed, fold=OutcomeFold(lambda: shelf.book, settings.join))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(table.run())
+        group.create_task(learn.run())
+        ready = group.create_task(table.ready.wait())
+        stopped = group.create_task(stop.wait())
+        await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            health.set_ready("charters", True)
+            group.create_task(join.run())
+        await stopped
+        ready.cancel()
+        await table.stop()
+        await join.stop()
+        await learn.stop()
+
+
+def _runner(
+    settings: BanditSettings, bus: Bus, *, name: str, codec: Codec, fold: Fold, metrics: Metrics, health: Health
+) -> Runner:
+    return Runner(
+        service=NAME,
+        service_version=VERSION,
+        bus=bus,
+        codec=codec,
+        step=Counted(fold, metrics),
+        topics=INPUTS if name == JOIN else LEARN_TOPICS,
+        group=f"flywheel-{name}",
+        state_dir=settings.state_dir / NAME,
+        metrics=metrics,
+        health=health,
+        settings=RunnerSettings(max_records=settings.batch_records, poll_ms=settings.poll_ms),
+        name=name,
+    )

@@ -1,0 +1,100 @@
+"""The law the bandit stands on: the same facts give the same state and policies, byte for byte, whatever the order."""
+
+from __future__ import annotations
+
+import orjson
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flywheel.stream import Event, RawRecord
+from flywheel_bandit.core import OutcomeFold, PolicyFold
+
+REQUESTS = 6
+
+
+@st.composite
+def histories(draw, facts):
+    """Facts of a few requests over ten minutes: retried, failed, judged twice, incomplete or decided twice."""
+    events = []
+    for number in range(REQUESTS):
+        request, start = f"r{number}", draw(st.integers(0, 500))
+        for ordinal in range(draw(st.integers(0, 2))):
+            arm = draw(st.sampled_from(["strong", "cheap"]))
+            events.append(facts.decision(request, start + ordinal, arm, policy_version=ordinal))
+        for ordinal in range(draw(st.integers(0, 2))):
+            status = draw(st.sampled_from(["OK", "ERROR"]))
+            cost = draw(st.sampled_from([None, "0.001", "0.013"]))
+            events.append(facts.call(request, start + 1 + ordinal, cost=cost, status=status))
+        for ordinal in range(draw(st.integers(0, 2))):
+            events.append(facts.judged(request, start + draw(st.integers(0, 90)) + ordinal, draw(st.floats(0, 1))))
+            events.append(facts.thumb(request, start + draw(st.integers(0, 90)), draw(st.sampled_from([0.0, 1.0]))))
+    repeats = draw(st.lists(st.sampled_from(events), max_size=5)) if events else []
+    return events + repeats
+
+
+def replayed(facts, events, cuts):
+    """Fold the facts in batches on two shards, then the summaries; return all state and the newest policy."""
+    book = facts.book()
+    state = [facts.State(), facts.State()]
+    learn, published = facts.State(), {}
+    stages = [OutcomeFold(lambda: book), PolicyFold()]
+    policies = stages[1].fold(0, [facts.charter()], learn).outputs
+    bounds = [0, *sorted(cuts), len(events)]
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        for shard in (0, 1):
+            mine = [e for e in events[start:stop] if int(e.value["request_id"][1:]) % 2 == shard]
+            outputs = stages[0].fold(shard, mine, state[shard]).outputs
+            sums = [Event(RawRecord("arm-summaries", 0, 0, 0, b"", b""), o.event, 1, dict(o.value)) for o in outputs]
+            policies = stages[1].fold(0, [e for e in sums if e.event == "arm_summary"], learn).outputs
+            for policy in policies:
+                assert policy.value["policy_version"] > published.get(policy.key, {}).get("policy_version", 0)
+                published[policy.key] = policy.value
+    return [state[0].dump(), state[1].dump(), learn.dump()], orjson.dumps(published)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data())
+def test_any_interleaving_any_batches_and_any_repeats_give_the_same_bytes(facts, data):
+    events = data.draw(histories(facts))
+    size = len(events)
+    cuts = st.lists(st.integers(0, size), max_size=6)
+    first = replayed(facts, events, data.draw(cuts))
+    second = replayed(facts, data.draw(st.permutations(events)), data.draw(cuts))
+    assert first[0] == second[0]
+    assert first[1] == second[1]
+
+
+def test_the_version_grows_with_every_fact_and_with_the_charter(facts):
+    learn, versions = PolicyFold(), []
+    state, shard = facts.State(), facts.State()
+    book = [facts.book()]
+    join = OutcomeFold(lambda: book[0])
+    versions += [o.value["policy_version"] for o in learn.fold(0, [facts.charter()], state).outputs]
+    parts = [facts.decision("r", 0), facts.call("r", 1), facts.judged("r", 2, 1.0), facts.thumb("r", 3, 1.0)]
+    for batch in ([*parts], [facts.thumb("r", 4, 0.0)], [facts.judged("r", 5, 0.5)]):
+        for output in join.fold(0, batch, shard).outputs:
+            if output.event == "arm_summary":
+                event = Event(RawRecord("arm-summaries", 0, 0, 0, b"", b""), "arm_summary", 1, dict(output.value))
+                versions += [o.value["policy_version"] for o in learn.fold(0, [event], state).outputs]
+    changed = facts.charter(facts.CHARTER.replace("0.02", "0.05"), revision=2, at_s=10)
+    versions += [o.value["policy_version"] for o in learn.fold(0, [changed], state).outputs]
+    assert len(versions) == 5 and versions == sorted(set(versions))
+
+
+def test_a_summary_read_again_or_late_changes_nothing(facts):
+    state = facts.State()
+    join, shard, book = None, facts.State(), facts.book()
+    join = OutcomeFold(lambda: book)
+    sums = []
+    for number in range(3):
+        r = f"r{number}"
+        batch = [facts.decision(r, number), facts.call(r, 1), facts.judged(r, 2, 1.0), facts.thumb(r, 3, 1.0)]
+        outputs = join.fold(0, batch, shard).outputs
+        value = dict(outputs[-1].value)
+        sums.append(Event(RawRecord("arm-summaries", 0, 0, 0, b"", b""), "arm_summary", 1, value))
+    learn = PolicyFold()
+    learn.fold(0, [facts.charter(), *sums], state)
+    before = state.dump()
+    again = learn.fold(0, [sums[0], sums[2], facts.charter(), sums[1]], state)
+    assert not again.outputs and state.dump() == before
+    assert {v.reason for v in again.verdicts.values()} == {"older", "duplicate"}
