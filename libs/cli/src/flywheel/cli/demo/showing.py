@@ -72,7 +72,7 @@ class Display:
         if self._live is not None:
             self._live.update(Text(line))
         else:
-            self._console.print(line)
+            self._console.print(line, markup=False)
 
 
 def progress_line(progress: Progress, arms: Sequence[str], reward: float) -> str:
