@@ -11,8 +11,9 @@ from router_parts import KeptProducer, bench, policy, request
 
 from flywheel.events import Codec, header, load_registry
 from flywheel.journal import Entry, Journal, JournalError
+from flywheel.observe import Metrics
 from flywheel.stream import Unavailable
-from flywheel_router.decision_log import drain, pack, unpack
+from flywheel_router.decision_log import pack, send_batch, unpack
 from flywheel_router.reading import RequestInvalid
 from flywheel_router.remote_decisions import read_decision
 
@@ -67,31 +68,34 @@ async def test_two_routers_share_a_folder_and_orphans_are_drained(tmp_path: Path
         assert folders == {"0", "1"}
 
 
-async def test_draining_stops_where_kafka_does_and_goes_on_from_there(tmp_path: Path) -> None:
+async def test_batches_are_acknowledged_one_by_one(tmp_path: Path) -> None:
     class Failing(KeptProducer):
         async def send_many(self, records: Any) -> None:
             if len(self.sent) >= 128:
                 raise Unavailable("away")
             await super().send_many(records)
 
-    async with bench(tmp_path / "metrics") as router:
-        metrics = router.parts.metrics
-    with Journal(tmp_path / "journal") as journal:
+    metrics = Metrics()
+    with Journal(tmp_path) as journal:
         for number in range(200):
             journal.append(pack({"event_id": "x", "request_id": str(number), "occurred_at": 0}, b"v", None))
-        producer = Failing()
+        producer, healthy = Failing(), KeptProducer()
         with pytest.raises(Unavailable):
-            await drain(journal, producer, metrics)
+            while journal.unread:
+                await send_batch(journal, producer, metrics)
         assert journal.waiting == 200 - len(producer.sent)
         journal.rewind()
-        healthy = KeptProducer()
-        await drain(journal, healthy, metrics)
+        while journal.unread:
+            await send_batch(journal, healthy, metrics)
         assert [record.key for record in producer.sent + healthy.sent] == [str(n).encode() for n in range(200)]
+
+
+NOW_US = 1_790_000_060_000_000
 
 
 def made_by_a_client(**changes: Any) -> dict[str, Any]:
     item = {
-        "feature": "support", "request_id": "r1", "occurred_at": 1_790_000_000_000_000, "policy": "support",
+        "feature": "support", "request_id": "r1", "occurred_at": 1_750_000_000_000_000, "policy": "support",
         "policy_version": 3, "policy_kind": "thompson_beta", "arm": "cheap", "propensity": 0.75,
         "arms": ["cheap", "strong"], "propensities": [0.75, 0.25], "reason": "policy", "params": {"temperature": "0.2"},
         "context": {"plan": "pro"}, "model": "openai/cheap", "user": "ann", "policy_age_ms": 12.5,
@@ -100,7 +104,7 @@ def made_by_a_client(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_clients_decision_becomes_an_event_that_its_schema_takes() -> None:
-    event = read_decision(made_by_a_client(), lambda project, user: f"hash of {user}")
+    event = read_decision(made_by_a_client(), lambda project, user: f"hash of {user}", NOW_US)
     value = Codec(load_registry()).decode(Codec(load_registry()).encode("decision", event)).value
     assert (value["decider"], value["user_hash"], value["project"]) == ("client", "hash of ann", "default")
     assert (value["arms"], value["propensities"]) == (["cheap", "strong"], [0.75, 0.25])
@@ -127,6 +131,9 @@ def test_a_clients_decision_becomes_an_event_that_its_schema_takes() -> None:
         ({"policy_version": 2.0}, "policy_version"),
         ({"policy_version": ...}, "policy_version"),
         ({"occurred_at": "yesterday"}, "occurred_at"),
+        ({"occurred_at": 1_790_000_000}, "occurred_at"),
+        ({"occurred_at": 2**62}, "occurred_at"),
+        ({"params": {f"p{n}": "x" * 4000 for n in range(20)}}, ""),
         ({"policy_age_ms": -1}, "policy_age_ms"),
         ({"fallback": 1}, "fallback"),
         ({"params": {"temperature": 0.2}}, "params.temperature"),
@@ -141,7 +148,7 @@ def test_a_clients_decision_that_does_not_hold_together_is_refused_by_field(
     changes: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(RequestInvalid) as refused:
-        read_decision(made_by_a_client(**changes), lambda project, user: None)
+        read_decision(made_by_a_client(**changes), lambda project, user: None, NOW_US)
     assert field in [problem.field for problem in refused.value.problems]
 
 
@@ -176,7 +183,7 @@ async def test_what_a_client_claims_of_an_arm_never_enters_the_routers_own_decis
 
 
 async def test_a_batch_that_does_not_fit_is_refused_whole(tmp_path: Path) -> None:
-    async with bench(tmp_path, journal_max_bytes=8192, journal_segment_bytes=1024) as router:
+    async with bench(tmp_path, journal_max_bytes=4096, journal_segment_bytes=1024) as router:
         router.producer.away = True
         items = [made_by_a_client(request_id=f"r{number}") for number in range(10)]
         reply = await router.http.post("/v1/decisions", json=items)

@@ -30,6 +30,7 @@ Reply = tuple[int, bytes, list[tuple[bytes, bytes]]]
 DECIDE_PATH: Final = "/v1/decide"
 MAX_BATCH: Final = 1000
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+_ITEMS_AT_ONCE: Final = 16
 MAX_WAIT_S: Final = 30.0
 _JSON: Final = (b"content-type", b"application/json")
 
@@ -84,6 +85,8 @@ class RouterApp:
         replies: list[dict[str, Any]] = []
         traceparent = request.headers.get("traceparent")
         for index, item in enumerate(items):
+            if index % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
+                await asyncio.sleep(0)  # somebody waits for a single decision
             try:
                 decision, request_id = self._service.decide(item, traceparent, "http")
                 replies.append({"index": index, "status": "decided", **answer(decision, request_id)})
@@ -96,8 +99,9 @@ class RouterApp:
     async def _decisions(self, request: Request) -> Response:
         """Log decisions that clients made in their own process."""
         try:
-            items = read_items(await _body(request))
-            replies = self._remote.log(items, request.headers.get("traceparent"))
+            body = await _body(request)
+            items = read_items(body)
+            replies = await self._remote.log(items, len(body or b""), request.headers.get("traceparent"))
         except RequestInvalid as error:
             return _response(_refused(error))
         except LogFull as error:

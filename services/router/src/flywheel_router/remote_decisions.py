@@ -3,9 +3,12 @@ honest as its propensities."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
+
+import orjson
 
 from flywheel.events import event_id
 from flywheel_router.decision_log import LogFull
@@ -28,7 +31,11 @@ _DEFAULTED: Final = (
     "event_id", "project", "policy", "propensity_error", "params", "fallback", "context", "policy_age_ms",
 )  # fmt: skip
 FIELDS: Final = frozenset({*_REQUIRED, *_DEFAULTED, *_TEXTS, "user"})
-_BYTES_EACH: Final = 4096
+_OVERHEAD_BYTES: Final = 128
+_ITEMS_AT_ONCE: Final = 8
+MAX_ITEM_BYTES: Final = 64 * 1024
+EARLIEST_US: Final = 946_684_800_000_000  # 2000-01-01: what is older has the wrong unit
+MOST_FUTURE_US: Final = 600_000_000
 _LARGEST: Final = 1e15
 
 
@@ -43,23 +50,28 @@ class Log(Protocol):
 class RemoteDecisions:
     """Logs what clients decided; the same decision given twice within memory is one."""
 
-    def __init__(self, log: Log, hash_user: Callable[[str, str], str | None], *, remembered: int) -> None:
+    def __init__(
+        self, log: Log, hash_user: Callable[[str, str], str | None], clock_us: Callable[[], int], *, remembered: int
+    ) -> None:
         self._log = log
+        self._clock_us = clock_us
         self._hash_user = hash_user
         self._known: Recent[str, bool] = Recent(remembered)
 
-    def log(self, items: Sequence[object], traceparent: str | None) -> list[dict[str, Any]]:
-        """Log each item that holds together; return a verdict for each.
+    async def log(self, items: Sequence[object], size_bytes: int, traceparent: str | None) -> list[dict[str, Any]]:
+        """Log each item that holds together; return a verdict for each. ``size_bytes``: of all of them, as JSON.
 
         Raises:
-            LogFull: not all of them would fit; none was logged.
+            LogFull: not all of them would fit. What was logged before that showed is a duplicate the next time.
         """
-        if not self._log.fits(_BYTES_EACH * len(items)):
+        if not self._log.fits(size_bytes + _OVERHEAD_BYTES * len(items)):
             raise LogFull("the journal has no room for the batch")
         verdicts: list[dict[str, Any]] = []
         for index, item in enumerate(items):
+            if index % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
+                await asyncio.sleep(0)  # somebody waits for a decision
             try:
-                event = read_decision(item, self._hash_user)
+                event = read_decision(item, self._hash_user, self._clock_us())
             except RequestInvalid as error:
                 errors = [{"field": problem.field, "message": problem.message} for problem in error.problems]
                 verdicts.append({"index": index, "status": "rejected", "errors": errors})
@@ -73,16 +85,18 @@ class RemoteDecisions:
         return verdicts
 
 
-def read_decision(item: object, hash_user: Callable[[str, str], str | None]) -> dict[str, Any]:
+def read_decision(item: object, hash_user: Callable[[str, str], str | None], now_us: int) -> dict[str, Any]:
     """Turn a client's decision into a decision event.
 
     Raises:
-        RequestInvalid: a field is missing, unknown or of the wrong type; the propensities do not add up to 1; the arm
-        is
-            not among the arms or its propensity is another; the id is not the one these fields give.
+        RequestInvalid: a field is missing, unknown or of the wrong type; the time is not plausible; the propensities
+            do not add up to 1; the arm is not among the arms or its propensity is another; the id is not the one
+            these fields give; all of it is too large for a record.
     """
     if not isinstance(item, dict):
         raise RequestInvalid([Problem("", "a decision is a JSON object")])
+    if len(orjson.dumps(item)) > MAX_ITEM_BYTES:
+        raise RequestInvalid([Problem("", f"a decision has at most {MAX_ITEM_BYTES} bytes")])
     problems = [Problem(str(name)[:64], "no such field") for name in sorted(item.keys() - FIELDS)]
     event: dict[str, Any] = {
         "project": read_project(item.get("project", "default"), problems),
@@ -91,7 +105,7 @@ def read_decision(item: object, hash_user: Callable[[str, str], str | None]) -> 
         "arm": read_text(item.get("arm"), "arm", MAX_NAME_CHARS, problems),
         "policy_kind": read_text(item.get("policy_kind"), "policy_kind", MAX_NAME_CHARS, problems),
         "policy_version": _whole(item.get("policy_version"), "policy_version", problems),
-        "occurred_at": _whole(item.get("occurred_at"), "occurred_at", problems),
+        "occurred_at": _time(item.get("occurred_at"), now_us, problems),
         "reason": _reason(item.get("reason"), problems),
         "fallback": _flag(item.get("fallback", False), "fallback", problems),
         "propensity_error": _number(item.get("propensity_error", 0.0), "propensity_error", problems),
@@ -150,6 +164,13 @@ def _whole(value: object, field: str, problems: list[Problem]) -> int:
         return value
     problems.append(Problem(field, "required" if value is None else "must be a whole number, 0 or more"))
     return 0
+
+
+def _time(value: object, now_us: int, problems: list[Problem]) -> int:
+    at_us = _whole(value, "occurred_at", problems)
+    if at_us and not EARLIEST_US <= at_us <= now_us + MOST_FUTURE_US:
+        problems.append(Problem("occurred_at", "is not between 2000 and now, in microseconds since the epoch"))
+    return at_us
 
 
 def _number(value: object, field: str, problems: list[Problem]) -> float:

@@ -16,11 +16,11 @@ from flywheel.stream import Bus, CompactedTable, KafkaBus, Producer, Unavailable
 from flywheel_router.app import PolicyPage, RouterApp
 from flywheel_router.board import PolicyBoard
 from flywheel_router.core import Decider
-from flywheel_router.decision_log import DecisionLog, drain
+from flywheel_router.decision_log import DecisionLog, send_batch
 from flywheel_router.protocol import DecideProtocol
 from flywheel_router.remote_decisions import RemoteDecisions
 from flywheel_router.rpc import start_grpc
-from flywheel_router.service import DecideService
+from flywheel_router.service import DecideService, wall_clock_us
 from flywheel_router.settings import RouterSettings
 
 POLICIES: Final = "policies"
@@ -58,7 +58,7 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
     log = DecisionLog(open_slot(settings.state_dir / "router" / "decisions", **_sizes(settings)), codec, metrics)
     key = settings.user_hash_key.get_secret_value().encode() if settings.user_hash_key else None
     service = DecideService(Decider(board, remembered=settings.remembered_decisions), log, metrics, key)
-    remote = RemoteDecisions(log, service.hash_user, remembered=settings.remembered_decisions)
+    remote = RemoteDecisions(log, service.hash_user, wall_clock_us, remembered=settings.remembered_decisions)
     page = PolicyPage(board, health)
     on_policy = follow(board, metrics, page.changed)
     table = CompactedTable(chosen, POLICIES, codec, on_policy)
@@ -170,7 +170,7 @@ async def _send_orphans(parts: Parts, producer: Producer) -> None:
         with journal:
             while journal.waiting:
                 try:
-                    await drain(journal, producer, parts.metrics)
+                    await send_batch(journal, producer, parts.metrics)
                 except Unavailable as error:
                     journal.rewind()
                     await asyncio.sleep(error.retry_after_s)
