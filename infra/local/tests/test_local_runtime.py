@@ -19,6 +19,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from flywheel.events import topics
 from flywheel.local import runtime, state
 from flywheel.local.errors import LocalError, PartFailed
+from flywheel.local.parts import PARTS
 from flywheel.local.ports import free_port, is_free
 from flywheel.local.probes import ask_kafka, ask_service
 from flywheel.local.processes import Guard, ProcessId, end, rotate, spawn, tail
@@ -44,6 +45,22 @@ def sleeper(tmp_path):
     yield ProcessId.of(child.pid)
     child.kill()
     child.wait()
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(400)
+def test_every_part_gets_ready_shows_its_metrics_and_drains_when_asked_to_end(tmp_path):
+    with Runtime(tmp_path) as system:
+        parts = {part.name: part for part in system.status().parts}
+        assert list(parts) == ["kafka", *PARTS]
+        assert {part.state for part in parts.values()} == {"ready"}
+        for name, part in PARTS.items():
+            metrics = httpx.get(f"http://127.0.0.1:{parts[name].ports[part.health]}/metrics")
+            assert metrics.status_code == 200
+        assert httpx.get(f"{system.addresses['clickhouse']}/ping").text.strip() == "Ok."
+        stopped = system.stop()
+    assert {part.name for part in stopped} == set(parts)
+    assert all(part.clean for part in stopped)
 
 
 @pytest.mark.broker

@@ -14,7 +14,7 @@ from flywheel.local.errors import LocalError, PartFailed
 from flywheel.local.kafka_home import KafkaHome, kafka_home
 from flywheel.local.ports import LOOPBACK, free_port, is_free
 from flywheel.local.probes import ask_kafka
-from flywheel.local.processes import Guard, ProcessId, end, spawn, tail
+from flywheel.local.processes import Guard, ProcessId, end, tail
 
 DEFAULT_PORT: Final = 9092
 # A node on one machine has no need of a random id; a fixed one makes folders of the same data comparable.
@@ -98,11 +98,10 @@ class KafkaNode:
         if not (self.data_dir / "log" / "meta.properties").is_file():
             self._format(home, properties)
         self._log_start = self.log_path.stat().st_size if self.log_path.is_file() else 0
-        self._process = spawn(self._command(home, properties), log=self.log_path, cwd=home.folder)
-        self._guard.cover(ProcessId.of(self._process.pid))
+        self._process = self._guard.spawn(self._command(home, properties), log=self.log_path, cwd=home.folder)
         return self
 
-    def wait_ready(self, timeout_s: float = 60.0) -> Self:
+    def wait_ready(self, timeout_s: float = 120.0) -> Self:
         """Return when the node serves clients (by its own word, and by an answer)."""
         deadline = time.monotonic() + timeout_s
         while not (_READY in self._log_since_start() and ask_kafka(self.port).ready):
@@ -133,7 +132,7 @@ class KafkaNode:
         process, self._process = self._process, None
         return process
 
-    def restart(self, timeout_s: float = 60.0) -> Self:
+    def restart(self, timeout_s: float = 120.0) -> Self:
         """Stop (when it still runs), start on the same port and data, wait until ready."""
         self.stop()
         return self.start().wait_ready(timeout_s)

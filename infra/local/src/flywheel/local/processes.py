@@ -116,6 +116,19 @@ class Guard:
         self._owner = owner or ProcessId.of(os.getpid())
         self._process: subprocess.Popen[bytes] | None = None
 
+    def spawn(
+        self, command: Sequence[str], *, log: Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """``spawn`` a process that is covered; it does not stay when it can't be."""
+        child = spawn(command, log=log, cwd=cwd, environ=environ)
+        try:
+            self.cover(ProcessId.of(child.pid))
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+        return child
+
     def cover(self, target: ProcessId) -> None:
         """End ``target`` when the owner is gone."""
         if self._process is None or self._process.poll() is not None:

@@ -23,7 +23,7 @@ from flywheel.local.kafka import DEFAULT_PORT, KafkaNode
 from flywheel.local.parts import KAFKA, PARTS, Part
 from flywheel.local.ports import LOOPBACK, free_port, is_free
 from flywheel.local.probes import NO_REPORT, ask_service
-from flywheel.local.processes import Detached, Guard, ProcessId, end, rotate, spawn, tail
+from flywheel.local.processes import Detached, Guard, ProcessId, end, rotate, tail
 from flywheel.local.secret_files import make_secrets
 from flywheel.local.state import Started
 from flywheel.local.status import PartStatus, Stopped, SystemStatus, addresses_of, system_status
@@ -44,7 +44,8 @@ __all__ = [
 ]
 
 HOME_ENV: Final = "FLYWHEEL_HOME"
-_READY_S: Final = 90.0
+# A busy machine with two cores takes a minute for what an idle one does in ten seconds.
+_READY_S: Final = 180.0
 _DRAIN_S: Final = 20.0
 
 
@@ -261,9 +262,8 @@ class Runtime:
             "FLYWHEEL_HOST": LOOPBACK,
         }
         environ = os.environ | own | dict(self._environ.get(part.name, {}))
-        child = spawn([sys.executable, "-m", part.module], log=log, environ=environ)
+        child = self._guard.spawn([sys.executable, "-m", part.module], log=log, environ=environ)
         process = ProcessId.of(child.pid)
-        self._guard.cover(process)
         self._children[part.name] = child
         self._remember(self._started | {part.name: Started(part.name, process, taken, log)})
         self._progress(f"starting {part.name}")
