@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flywheel.events import topics
@@ -216,7 +216,9 @@ def batches(log: Sequence[RawRecord], position: int, size: int) -> Iterator[list
         yield list(log[start : start + size])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+)
 @given(
     kinds=st.lists(st.sampled_from(["new", "new", "old", "bad", "repeat"]), min_size=1, max_size=14),
     sizes=st.lists(st.integers(1, 6), min_size=4, max_size=4),

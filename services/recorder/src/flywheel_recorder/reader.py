@@ -38,7 +38,7 @@ class Limits:
     """What one query may cost."""
 
     seconds: float = 30.0
-    memory_bytes: int = 2_000_000_000
+    memory_bytes: int = 1_000_000_000
     result_bytes: int = 256_000_000
     threads: int = 2
 
@@ -105,8 +105,12 @@ class Reader:
             try:
                 connection.query(f"USE {_identifier(database)}")
                 result = connection.query(sql, default_format, params=dict(parameters))
+                body = result.bytes() or b""
+                if len(body) > self._limits.result_bytes:  # the embedded engine does not hold to max_result_bytes
+                    limit = f"{self._limits.result_bytes} bytes"
+                    raise QueryFailed(396, "TOO_MANY_ROWS_OR_BYTES", f"the result is larger than {limit}")
                 return Answer(
-                    body=result.bytes() or b"",
+                    body=body,
                     format=passed.format or default_format,
                     rows_read=result.rows_read(),
                     bytes_read=result.bytes_read(),
@@ -171,8 +175,6 @@ class Reader:
             for name, value in {
                 "max_execution_time": str(limits.seconds),
                 "max_memory_usage": str(limits.memory_bytes),
-                "max_result_bytes": str(limits.result_bytes),
-                "result_overflow_mode": "throw",
                 "max_threads": str(limits.threads),
                 **settings,
             }.items():

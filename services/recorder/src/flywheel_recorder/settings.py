@@ -37,7 +37,9 @@ class RecorderSettings(ServiceSettings):
         "FLYWHEEL_USERS_FILE names. Absent: whoever reaches the port, without prompts and answers.",
     )
     query_seconds: float = Field(30.0, gt=0, description="Longest time of a query.")
-    query_memory_bytes: int = Field(2_000_000_000, ge=1 << 20, description="Most memory of a query.")
+    query_memory_bytes: int = Field(
+        1_000_000_000, ge=1 << 20, description="Most memory of a query, its result included."
+    )
     query_result_bytes: int = Field(256_000_000, ge=1024, description="Largest result of a query.")
     query_threads: int = Field(2, ge=1, le=64, description="Most threads of a query.")
     queries: int = Field(4, ge=1, le=64, description="Queries at the same time.")
