@@ -189,6 +189,19 @@ def test_errors_name_the_field_and_what_was_meant(core: Core) -> None:
     assert errors(core.admit("call", [7], NOW_US)) == [("items[0]", "an item is a JSON object")]
 
 
+def test_what_is_crowded_is_refused_before_it_is_looked_through(core: Core) -> None:
+    crowd = {f"k{n}": n for n in range(100_000)}
+    admission = core.admit("call", [{**call(), **crowd}, call(attributes=crowd), call(params=crowd)], NOW_US)
+    assert [[error.field for error in refusal.errors] for refusal in admission.refusals] == [
+        ["k0"],
+        ["attributes"],
+        ["params"],
+    ]
+    many = core.admit("call", [call(input_token=1)] * 30, NOW_US)
+    told = [refusal.errors[0].message for refusal in many.refusals]
+    assert told == ["no such field; did you mean input_tokens?"] * 20 + ["no such field"] * 10
+
+
 def test_errors_never_hold_the_value(core: Core) -> None:
     secret = "s3cret" * 100
     admission = core.admit(

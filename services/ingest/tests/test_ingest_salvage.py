@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel_ingest.batch import BodyInvalid, parse
+from flywheel_ingest.batch import BodyInvalid, TooManyItems, parse
 from flywheel_ingest.core import Unreadable
 from flywheel_ingest.salvage import MAX_TOKENS, salvage
 
@@ -25,20 +25,20 @@ JSON_VALUES = st.recursive(
 @given(st.lists(JSON_VALUES, max_size=5), st.booleans(), st.booleans())
 def test_what_is_valid_comes_out_as_a_parser_gives_it(items: list[object], wrapped: bool, indented: bool) -> None:
     body = orjson.dumps({"items": items} if wrapped else items, option=orjson.OPT_INDENT_2 if indented else 0)
-    assert salvage(body) == parse(body) == items
+    assert salvage(body, max_items=5) == parse(body, max_items=5) == items
 
 
 @given(st.lists(JSON_VALUES, max_size=4), st.sampled_from([b"NaN", b'{"a":-Infinity}', b'"\xff"', b"[1,,2]", b"{1:2}"]))
 def test_a_bad_item_stands_alone(items: list[object], bad: bytes) -> None:
     good = orjson.dumps(items)[1:-1]
-    found = salvage(b"[" + good + (b"," if items else b"") + bad + b"," + (good or b"0") + b"]")
+    found = salvage(b"[" + good + (b"," if items else b"") + bad + b"," + (good or b"0") + b"]", max_items=20)
     assert found[: len(items)] == items
     assert isinstance(found[len(items)], Unreadable)
     assert found[len(items) + 1 :] == (items or [0])
 
 
 def fields(item: bytes) -> list[str]:
-    (found,) = salvage(b"[" + item + b"]")
+    (found,) = salvage(b"[" + item + b"]", max_items=1)
     assert isinstance(found, Unreadable)
     return [error.field for error in found.errors]
 
@@ -81,5 +81,14 @@ def test_the_fields_that_cannot_be_read_are_named(item: bytes, named: list[str])
 )
 def test_a_body_without_a_shape_is_refused_as_a_whole(body: bytes, field: str, message: str) -> None:
     with pytest.raises(BodyInvalid, match=message) as refused:
-        salvage(body)
+        salvage(body, max_items=10)
     assert refused.value.field == field
+
+
+def test_too_many_items_are_not_looked_at() -> None:
+    with pytest.raises(TooManyItems, match="has 3 items, at most 2"):
+        salvage(b"[NaN,1,2]", max_items=2)
+
+
+def test_an_item_of_many_bad_fields_names_the_first_ten() -> None:
+    assert fields(b"{" + b",".join(b'"f%d":NaN' % n for n in range(99)) + b"}") == [f"f{n}" for n in range(10)]

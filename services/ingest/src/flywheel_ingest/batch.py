@@ -24,12 +24,20 @@ class BodyUnreadable(ValueError):
     """A body that is not valid JSON as a whole; ``salvage`` may still tell its items apart."""
 
 
-def parse(body: bytes) -> list[object]:
+class TooManyItems(ValueError):
+    """A batch above the limit."""
+
+    def __init__(self, count: int, most: int) -> None:
+        super().__init__(f"has {count} items, at most {most} fit one batch")
+
+
+def parse(body: bytes, *, max_items: int) -> list[object]:
     """The items of a body.
 
     Raises:
         BodyInvalid: it is JSON, but not a batch.
         BodyUnreadable: it is not JSON.
+        TooManyItems: it has more than ``max_items``.
     """
     if not body.strip():
         raise BodyInvalid("body", f"is empty; {SHAPE}")
@@ -46,4 +54,6 @@ def parse(body: bytes) -> list[object]:
         parsed = parsed["items"]
     if not isinstance(parsed, list):
         raise BodyInvalid("items", "is an array of items")
+    if len(parsed) > max_items:
+        raise TooManyItems(len(parsed), max_items)
     return parsed

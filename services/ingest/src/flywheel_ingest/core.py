@@ -18,6 +18,8 @@ from flywheel_ingest.values import ValueInvalid, check_time, microseconds, usd
 from flywheel_ingest.window import RecentIds
 
 DIGEST_BYTES: Final = 16
+MAX_SUGGESTING: Final = 20
+"""So many items of a batch are told what an unknown field was probably meant to be; it is the dearest thing to say."""
 _SORTED: Final = orjson.OPT_SORT_KEYS
 # At least one of these must say something, else the item states nothing.
 _SAYS: Final[Mapping[KindName, tuple[str, ...]]] = {
@@ -84,7 +86,8 @@ class Core:
             try:
                 facts.append(self._admit_one(rules, index, item, now_us))
             except ValidationError as error:
-                refusals.append(Refusal(index, _own_id(item), _located(rules.explain(error), index)))
+                told = rules.explain(error, suggesting=len(refusals) < MAX_SUGGESTING)
+                refusals.append(Refusal(index, _own_id(item), _located(told, index)))
             except _Refused as refused:
                 refusals.append(Refusal(index, _own_id(item), _located(refused.errors, index)))
         return Admission(facts, [], refusals)
@@ -92,6 +95,9 @@ class Core:
     def _admit_one(self, rules: ItemRules, index: int, item: object, now_us: int) -> Fact:
         if type(item) is Unreadable:
             raise _Refused(*item.errors)
+        crowded = rules.crowded(item)
+        if crowded is not None:
+            raise _Refused(crowded)
         event = rules.validate(item)
         if None in event.values():  # null is the same as leaving a field out
             event = {name: value for name, value in event.items() if value is not None}

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from flywheel.observe import Health, Metrics, TraceMiddleware, logger, operations_routes, traceparent
-from flywheel_ingest.batch import BodyInvalid, BodyUnreadable, parse
+from flywheel_ingest.batch import BodyInvalid, BodyUnreadable, TooManyItems, parse
 from flywheel_ingest.body import BodyLimits, InFlight, Share, Turned, read_body
 from flywheel_ingest.core import Admission, Core, report, screen, status_of
 from flywheel_ingest.items import KINDS, Kind
@@ -75,9 +75,7 @@ class Ingest:
         limits = BodyLimits(settings.max_body_bytes, settings.max_inflated_bytes, settings.body_timeout_s)
         body = await read_body(request.stream(), request.headers, limits, share)
         self.metrics.count("ingest_bytes_total", len(body), kind=kind.name)
-        items = await _items(body)
-        if len(items) > settings.max_items:
-            raise Turned(413, "items", f"has {len(items)} items, at most {settings.max_items} fit one batch")
+        items = await _items(body, settings.max_items)
         admission = screen(self.core.admit(kind.name, items, self.clock_us()), kind, self.recent)
         await self._publish(kind, admission)
         self._count(kind, admission)
@@ -120,15 +118,17 @@ class Ingest:
             self.metrics.count("ingest_unpriced_total", count, provider=provider)
 
 
-async def _items(body: bytes) -> list[object]:
+async def _items(body: bytes, max_items: int) -> list[object]:
     try:
         try:
-            return parse(body)
+            return parse(body, max_items=max_items)
         except BodyUnreadable:
             # Seldom, and slow for a large body: off the loop, so that others are answered meanwhile.
-            return await asyncio.to_thread(salvage, body)
+            return await asyncio.to_thread(salvage, body, max_items=max_items)
     except BodyInvalid as invalid:
         raise Turned(400, invalid.field, str(invalid)) from None
+    except TooManyItems as many:
+        raise Turned(413, "items", str(many)) from None
 
 
 def _pages(core: Core) -> list[Route]:

@@ -12,14 +12,15 @@ from typing import Final
 
 import orjson
 
-from flywheel_ingest.batch import SHAPE, BodyInvalid
+from flywheel_ingest.batch import SHAPE, BodyInvalid, TooManyItems
 from flywheel_ingest.core import Unreadable
-from flywheel_ingest.items import MAX_KEY, FieldError
+from flywheel_ingest.items import MAX_ERRORS, MAX_KEY, FieldError
 
 MAX_TOKENS: Final = 400_000
 """Looking at a token costs about half a microsecond; a body with more is refused as a whole."""
 
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|["{}\[\],:]', re.DOTALL)
+# Possessive, so that a text of megabytes leaves nothing behind to come back to.
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],:]', re.DOTALL)
 _OPEN: Final = frozenset(b"{[")
 _CLOSE: Final = {ord("}"): ord("{"), ord("]"): ord("[")}
 _COMMA: Final = ord(",")
@@ -28,11 +29,12 @@ _QUOTE: Final = ord('"')
 _BLANK: Final = b" \t\r\n"
 
 
-def salvage(body: bytes) -> list[object]:
+def salvage(body: bytes, *, max_items: int) -> list[object]:
     """The items of a body: each parsed, or ``Unreadable`` with the field that could not be.
 
     Raises:
         BodyInvalid: the body is not ``{"items": [...]}`` or ``[...]``, or its brackets and strings do not match up.
+        TooManyItems: it has more than ``max_items``.
     """
     body = body.strip(_BLANK)
     _check_brackets(body)
@@ -40,7 +42,10 @@ def salvage(body: bytes) -> list[object]:
         body = _items_member(body)
     if body[:1] != b"[":
         raise BodyInvalid("items", "is an array of items")
-    return [_item(part) for part in _split(body)]
+    parts = list(_split(body))
+    if len(parts) > max_items:
+        raise TooManyItems(len(parts), max_items)
+    return [_item(part) for part in parts]
 
 
 def _items_member(body: bytes) -> bytes:
@@ -66,6 +71,8 @@ def _item(part: bytes) -> object:
                 orjson.loads(value)
             except orjson.JSONDecodeError as error:
                 errors.append(FieldError(key[:MAX_KEY], _reason(value, error)))
+                if len(errors) == MAX_ERRORS:
+                    break
         return Unreadable(tuple(errors) or (FieldError("", _reason(part, whole)),))
 
 
