@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -194,6 +195,19 @@ async def test_a_full_journal_is_503_with_retry_after_and_decides_nothing(tmp_pa
         events = await router.sent()
         assert {event["request_id"] for event in events} == {f"r{n}" for n in range(40) if statuses[n] == 200}
         assert (await router.http.post("/v1/decide", json=request(39))).status_code == 200
+
+
+async def test_a_journal_that_cannot_be_written_is_503_and_a_bug_is_500(tmp_path: Path) -> None:
+    async with bench(tmp_path, journal_segment_bytes=256) as router, listening(router) as port:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            assert (await http.post("/v1/decide", json=request(1))).status_code == 200
+            await router.sent()
+            shutil.rmtree(tmp_path)
+            refused = [await http.post("/v1/decide", json=request(number)) for number in range(2, 9)]
+            assert refused[-1].status_code == 503
+            router.parts.service._decider = None  # type: ignore[assignment]
+            broken = await http.post("/v1/decide", json=request(9))
+        assert (broken.status_code, broken.json()["errors"][0]["field"]) == (500, "")
 
 
 async def test_a_batch_has_a_verdict_for_each(tmp_path: Path) -> None:

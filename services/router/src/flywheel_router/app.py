@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from flywheel.observe import Health, Metrics, operations_routes
+from flywheel.observe import Health, Metrics, logger, operations_routes
 from flywheel_router.board import PolicyBoard
 from flywheel_router.core import answer
 from flywheel_router.decision_log import LogFull
@@ -73,6 +73,9 @@ class RouterApp:
             return _refused(error)
         except LogFull as error:
             return _unavailable(error)
+        except Exception:
+            logger("router.http").exception("deciding failed")
+            return 500, errors_body([Problem("", "the router failed; its log says why")]), []
         return 200, orjson.dumps(answer(decision, request_id)), []
 
     async def _decide_batch(self, request: Request) -> Response:

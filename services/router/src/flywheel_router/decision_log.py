@@ -55,13 +55,13 @@ class DecisionLog:
         """Write a decision event where a crash of the process cannot reach it.
 
         Raises:
-            LogFull: the journal's bound or the disk is reached.
+            LogFull: the journal's bound or the disk is reached, or its folder cannot be written.
             EventInvalid: the event does not fit its schema.
         """
         record = pack(event, self._encoder.encode(event), traceparent)
         try:
             self._journal.append(record)
-        except JournalFull as error:
+        except (JournalFull, OSError) as error:
             self._metrics.count("decision_log_total", verdict="refused")
             raise LogFull(str(error)) from error
         self._fresh.set()
