@@ -77,7 +77,9 @@ class Facts:
         full = self._codec.decode(self._codec.encode(name, value)).value
         return Event(RawRecord(_TOPICS[name], 0, 0, sent_ms, b"", b""), name, 1, full)
 
-    def charter(self, text: str = CHARTER, *, revision: int = 1, at_s: float = -10.0, feature: str = "answers") -> Event:
+    def charter(
+        self, text: str = CHARTER, *, revision: int = 1, at_s: float = -10.0, feature: str = "answers"
+    ) -> Event:
         value = {
             "event_id": f"charter-{revision}", "project": "default", "feature": feature, "occurred_at": _at(at_s),
             "revision": revision, "charter_yaml": text, "digest": f"digest-{revision}",
@@ -94,7 +96,9 @@ class Facts:
         }  # fmt: skip
         return self.event("decision", {**value, **more})
 
-    def call(self, request: str, at_s: float, *, cost: str | None = "0.005", ms: float | None = 500.0, **more: Any) -> Event:
+    def call(
+        self, request: str, at_s: float, *, cost: str | None = "0.005", ms: float | None = 500.0, **more: Any
+    ) -> Event:
         value = {
             **_base("llm_call", request, at_s), "feature": "answers", "provider": "openai", "request_model": "gpt-4o",
             "cost_usd": None if cost is None else Decimal(cost), "latency_ms": ms, "status": "OK",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -40,7 +42,7 @@ def replayed(facts, events, cuts):
     stages = [OutcomeFold(lambda: book), PolicyFold()]
     policies = stages[1].fold(0, [facts.charter()], learn).outputs
     bounds = [0, *sorted(cuts), len(events)]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         for shard in (0, 1):
             mine = [e for e in events[start:stop] if int(e.value["request_id"][1:]) % 2 == shard]
             outputs = stages[0].fold(shard, mine, state[shard]).outputs

@@ -20,6 +20,12 @@ def folded(facts, *batches, charters=(), state=None, settings=None):
     return outcomes, outputs, state
 
 
+def complete(facts, request, at_s):
+    """Return all parts of a request that went well."""
+    parts = [facts.decision(request, at_s), facts.call(request, at_s)]
+    return [*parts, facts.thumb(request, at_s, 1.0), facts.judged(request, at_s, 1.0)]
+
+
 def learned(state, key="default/answers"):
     """Return the rows of the one summary of a feature: (span, arm, count, sum, sum of squares)."""
     _, _, _, summaries = orjson.loads(state.get("learned", key))
@@ -55,7 +61,12 @@ def test_nothing_is_told_before_the_declared_parts_are_there_or_the_window_has_c
     early = [facts.decision("r", 0.0), facts.call("r", 0.5), facts.judged("r", 1.0, 0.8)]
     outcomes, _, state = folded(facts, early)
     assert outcomes == {}
-    later = [facts.decision("s", 500.0), facts.call("s", 500.0), facts.thumb("s", 500.0, 1.0), facts.judged("s", 500.0, 1.0)]
+    later = [
+        facts.decision("s", 500.0),
+        facts.call("s", 500.0),
+        facts.thumb("s", 500.0, 1.0),
+        facts.judged("s", 500.0, 1.0),
+    ]
     outcomes, _, _ = folded(facts, later, state=state)
     assert (outcomes["r"]["status"], outcomes["r"]["reward"]) == ("timed_out", None)
     assert outcomes["r"]["missing"] == ["user.thumb"]
@@ -63,7 +74,12 @@ def test_nothing_is_told_before_the_declared_parts_are_there_or_the_window_has_c
 
 def test_a_late_part_corrects_what_was_learned(facts):
     slow = [facts.decision("r", 0.0), facts.call("r", 0.5), facts.judged("r", 1.0, 0.8)]
-    others = [facts.decision("s", 500.0), facts.call("s", 500.0), facts.thumb("s", 500.0, 1.0), facts.judged("s", 500.0, 1.0)]
+    others = [
+        facts.decision("s", 500.0),
+        facts.call("s", 500.0),
+        facts.thumb("s", 500.0, 1.0),
+        facts.judged("s", 500.0, 1.0),
+    ]
     late = [facts.thumb("r", 90.0, 0.0)]
     outcomes, outputs, state = folded(facts, slow, others, late)
     revisions = [o.value["revision"] for o in outputs if o.event == "outcome" and o.key == "r"]
@@ -180,26 +196,32 @@ def test_two_features_may_decide_for_one_request(facts):
         (lambda f: f.call("r", 0, cost="-1"), "out_of_range", "cost_usd"),
         (lambda f: f.decision("", 0), "id_out_of_range", "request_id"),
         (lambda f: f.decision("r" * 600, 0), "id_out_of_range", "request_id"),
-        (lambda f: f.event("decision", {**f.decision("r", 0).value, "occurred_at": 0}), "time_out_of_range", "occurred_at"),
-        (lambda f: f.event("decision", f.decision("r", 9e9).value, sent_ms=f.T0 // 1000), "time_out_of_range", "occurred_at"),
+        (lambda f: f.decision("r", 0, occurred_at=0), "time_out_of_range", "occurred_at"),
+        (lambda f: f.decision("r", 9e9, sent_ms=f.T0 // 1000), "time_out_of_range", "occurred_at"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_the_field(facts, make, reason, field):
-    verdicts = OutcomeFold(lambda: facts.book()).fold(0, [facts.decision("ok", 0), make(facts)], facts.State()).verdicts
+    verdicts = OutcomeFold(facts.book).fold(0, [facts.decision("ok", 0), make(facts)], facts.State()).verdicts
     assert list(verdicts) == [1]
     assert (verdicts[1].reason, verdicts[1].field) == (reason, field)
 
 
 def test_what_teaches_nothing_is_skipped_with_a_reason(facts):
     once = facts.decision("r", 0)
-    batch = [once, once, facts.thumb("r", 0, None), facts.call("r", 0, shadow=True), facts.decision("s", 0, feature=None)]
-    verdicts = OutcomeFold(lambda: facts.book()).fold(0, batch, facts.State()).verdicts
+    batch = [
+        once,
+        once,
+        facts.thumb("r", 0, None),
+        facts.call("r", 0, shadow=True),
+        facts.decision("s", 0, feature=None),
+    ]
+    verdicts = OutcomeFold(facts.book).fold(0, batch, facts.State()).verdicts
     assert {i: v.reason for i, v in verdicts.items()} == {1: "duplicate", 2: "no_score", 3: "shadow", 4: "no_feature"}
 
 
 def test_state_is_bounded_requests_are_let_go_and_cannot_come_back(facts):
     settings = JoinSettings(idle_s=10, grace_s=100, skew_s=50, unclaimed_s=100)
-    fold = OutcomeFold(lambda: facts.book(), settings)
+    fold = OutcomeFold(facts.book, settings)
     state = facts.State()
     sizes = []
     for minute in range(200):
@@ -215,7 +237,7 @@ def test_state_is_bounded_requests_are_let_go_and_cannot_come_back(facts):
 
 
 def test_one_request_cannot_fill_the_state(facts):
-    fold, state = OutcomeFold(lambda: facts.book()), facts.State()
+    fold, state = OutcomeFold(facts.book), facts.State()
     flood = [facts.thumb("r", 0, 1.0, event_id=f"e{i}") for i in range(600)]
     verdicts = fold.fold(0, flood, state).verdicts
     assert {v.reason for v in verdicts.values()} == {"too_many_parts"} and len(verdicts) == 600 - 512
@@ -225,5 +247,7 @@ def test_two_facts_with_one_id_leave_the_same_state_in_either_order(facts):
     good, bad = facts.thumb("r", 1.0, 1.0), facts.thumb("r", 1.0, 0.0)
     states = []
     for pair in ([good, bad], [bad, good]):
-        states.append(folded(facts, [facts.decision("r", 0), facts.call("r", 0), facts.judged("r", 1, 1.0)], pair)[2].dump())
+        states.append(
+            folded(facts, [facts.decision("r", 0), facts.call("r", 0), facts.judged("r", 1, 1.0)], pair)[2].dump()
+        )
     assert states[0] == states[1]

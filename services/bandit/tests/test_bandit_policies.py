@@ -65,7 +65,9 @@ def test_a_charter_that_rewards_otherwise_starts_anew_and_one_that_does_not_goes
     batch = [facts.decision("r", 0), facts.call("r", 0), facts.judged("r", 0, 1.0), facts.thumb("r", 0, 1.0)]
     learn.fold(0, [first], state)
     for output in join.fold(0, batch, shard).outputs[-1:]:
-        learn.fold(0, [Event(RawRecord("arm-summaries", 0, 0, 0, b"", b""), output.event, 1, dict(output.value))], state)
+        learn.fold(
+            0, [Event(RawRecord("arm-summaries", 0, 0, 0, b"", b""), output.event, 1, dict(output.value))], state
+        )
     kept = learn.fold(0, [floor], state).outputs[0].value
     assert (kept["outcomes"], kept["explore_floor"], kept["charter_revision"]) == (1, 0.1, 2)
     anew = learn.fold(0, [dearer], state).outputs[0].value

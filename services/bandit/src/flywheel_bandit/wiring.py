@@ -91,7 +91,7 @@ def _runner(
         codec=codec,
         step=Counted(fold, metrics),
         topics=INPUTS if name == JOIN else LEARN_TOPICS,
-        group=f"flywheel-{name}",
+        group=f"{settings.group}-{name}",
         state_dir=settings.state_dir / NAME,
         metrics=metrics,
         health=health,

@@ -1,0 +1,175 @@
+"""The same log read twice from nothing, on a real broker: the bandit's state and policies are the same, byte for byte.
+
+The two runs differ in the size of their batches and so in how the topics interleave. What the first run wrote is
+deleted before the second, which therefore learns from the facts alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from flywheel.events import Codec, LocalRegistry, event_id, topics
+from flywheel.local.topic_admin import create_topics
+from flywheel.observe import Health, Metrics, load_settings
+from flywheel.stream import KafkaBus, Output, Publisher, ShardState
+from flywheel_bandit.core import INPUTS
+from flywheel_bandit.settings import BanditSettings
+from flywheel_bandit.wiring import JOIN, LEARN, LEARN_TOPICS, run_stages
+
+pytest_plugins = ["flywheel.local.fixtures"]
+
+T0 = 1_750_000_000_000_000
+CHARTER = """
+feature: answers
+quality: {user.thumb: 1.0}
+weights: {cost: 0.2}
+arms: [{name: strong, model: openai/gpt-4o}, {name: cheap, model: openai/gpt-4o-mini}]
+policy: {kind: %s, half_life: 100 outcomes, explore_floor: 0.02}
+attribution_window: 30s
+"""
+FEATURES = {"answers": "thompson", "titles": "thompson_gaussian", "tags": "ucb1"}
+DERIVED = ("llm-outcomes", "arm-summaries", "policies")
+REQUESTS = 600
+
+
+def charters() -> list[Output]:
+    found = []
+    for feature, kind in FEATURES.items():
+        text = CHARTER.replace("answers", feature) % kind
+        value = {
+            "event_id": event_id("charter", feature), "project": "default", "feature": feature, "occurred_at": T0,
+            "revision": 1, "charter_yaml": text, "digest": event_id(text),
+        }  # fmt: skip
+        found.append(Output("charters", f"default/{feature}", "charter", value))
+    return found
+
+
+def facts(seed: int) -> list[Output]:
+    """Requests with missing, repeated, late and disordered parts, over several windows of event time."""
+    random = Random(seed)
+    found: list[tuple[int, Output]] = []
+    for number in range(REQUESTS):
+        request, at = f"request-{number}", T0 + number * 400_000
+        feature, arm = random.choice(sorted(FEATURES)), random.choice(["strong", "cheap"])
+        base = {"project": "default", "request_id": request, "feature": feature}
+        parts = [("llm-decisions", "decision", at, {
+            "policy": feature, "policy_version": 1, "policy_kind": "thompson_beta", "arm": arm, "propensity": 0.5,
+            "reason": "policy", "decider": "router",
+        })]  # fmt: skip
+        for attempt in range(random.choice([0, 1, 1, 1, 2])):
+            parts.append(("llm-calls", "llm_call", at + 1000 * attempt, {
+                "provider": "openai", "request_model": arm, "status": random.choice(["OK", "OK", "ERROR"]),
+                "cost_usd": Decimal(random.randrange(100)) / 10_000, "latency_ms": 100.0, "attempt": attempt + 1,
+            }))  # fmt: skip
+        for opinion in range(random.choice([0, 1, 1, 2])):
+            late = random.choice([1, 5, 45]) * 1_000_000 + opinion
+            parts.append(("llm-feedback", "feedback", at + late, {"kind": "user.thumb", "value": random.random()}))
+        for topic, event, occurred_at, more in parts:
+            identity = event_id(event, request, occurred_at)
+            output = Output(topic, request, event, {**base, "event_id": identity, "occurred_at": occurred_at, **more})
+            found += [(occurred_at + random.randrange(3_000_000), output)] * random.choice([1, 1, 1, 2])
+    return [output for _, output in sorted(found, key=lambda item: item[0])]
+
+
+async def forget(bootstrap: str, names: tuple[str, ...]) -> None:
+    """Delete topics and make them again, empty."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics(list(names))
+        while set(names) & set(await admin.list_topics()):
+            await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
+    await create_topics(bootstrap, [topics()[name] for name in names])
+
+
+async def caught_up(bootstrap: str, read: dict[str, tuple[str, ...]]) -> bool:
+    """Whether each group has committed everything its topics hold."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await admin.start()
+    await consumer.start()
+    try:
+        for group, names in read.items():
+            held = [TopicPartition(name, number) for name in names for number in range(topics()[name].partitions)]
+            ends = await consumer.end_offsets(held)
+            begins = await consumer.beginning_offsets(held)
+            done = await admin.list_consumer_group_offsets(group)
+            if any(ends[tp] > begins[tp] and (tp not in done or done[tp].offset < ends[tp]) for tp in held):
+                return False
+        return True
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+async def run_once(bootstrap: str, state_dir: Path, batch_records: int) -> dict[str, str]:
+    """Run the bandit over the whole log from nothing; return the digest of every shard's state."""
+    settings = load_settings(
+        BanditSettings,
+        kafka_bootstrap=bootstrap,
+        state_dir=state_dir,
+        group=state_dir.name,
+        batch_records=batch_records,
+        poll_ms=20,
+    )
+    stop = asyncio.Event()
+    bus = KafkaBus(bootstrap, client_id="bandit")
+    task = asyncio.create_task(run_stages(settings, bus, Metrics(), Health(), stop))
+    groups = {f"{settings.group}-{JOIN}": INPUTS, f"{settings.group}-{LEARN}": LEARN_TOPICS}
+    async with asyncio.timeout(150):
+        for _ in range(2):  # a second look: the first may have come between two batches
+            await asyncio.sleep(1.5)
+            while not await caught_up(bootstrap, groups):
+                assert not task.done() or task.result()
+                await asyncio.sleep(0.3)
+    stop.set()
+    await task
+    return {str(path.relative_to(state_dir)): ShardState(path).digest() for path in sorted(state_dir.rglob("*.sqlite"))}
+
+
+async def newest_policies(bootstrap: str) -> dict[bytes, bytes]:
+    """Return the last policy of each feature as it lies on the topic."""
+    consumer = AIOKafkaConsumer("policies", bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    found: dict[bytes, bytes] = {}
+    try:
+        while records := await consumer.getmany(timeout_ms=1500):
+            found |= {record.key: record.value for batch in records.values() for record in batch}
+    finally:
+        await consumer.stop()
+    return found
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(400)
+async def test_the_log_replayed_twice_gives_the_same_state_and_policies_byte_for_byte(private_kafka, tmp_path):
+    bootstrap = private_kafka().bootstrap
+    await create_topics(bootstrap, topics().values())
+    publisher = Publisher(KafkaBus(bootstrap, client_id="facts"), Codec(LocalRegistry.load()), source="test")
+    await publisher.start()
+    await publisher.publish(charters())
+    everything = facts(7)
+    for start in range(0, len(everything), 100):
+        await publisher.publish(everything[start : start + 100])
+    await publisher.stop()
+
+    first = await run_once(bootstrap, tmp_path / "first", batch_records=5000)
+    policies = await newest_policies(bootstrap)
+    await forget(bootstrap, DERIVED)
+    second = await run_once(bootstrap, tmp_path / "second", batch_records=60)
+
+    assert len(first) == 8, "both stages hold four shards"
+    assert first == second
+    assert len(policies) == len(FEATURES)
+    assert policies == await newest_policies(bootstrap)
+    codec = Codec(LocalRegistry.load())
+    assert all(codec.decode(value).value["outcomes"] > 50 for value in policies.values())
