@@ -89,12 +89,12 @@ class Facts:
     def book(self, *charters: Event) -> CharterBook:
         return CharterBook.of([event.value for event in charters or (self.charter(),)])
 
-    def decision(self, request: str, at_s: float, arm: str = "strong", **more: Any) -> Event:
+    def decision(self, request: str, at_s: float, arm: str = "strong", *, sent_ms: int = 0, **more: Any) -> Event:
         value = {
             **_base("decision", request, at_s), "feature": "answers", "policy": "answers", "policy_version": 1,
             "policy_kind": "thompson_beta", "arm": arm, "propensity": 0.5, "reason": "policy", "decider": "router",
         }  # fmt: skip
-        return self.event("decision", {**value, **more})
+        return self.event("decision", {**value, **more}, sent_ms=sent_ms)
 
     def call(
         self, request: str, at_s: float, *, cost: str | None = "0.005", ms: float | None = 500.0, **more: Any
@@ -119,9 +119,8 @@ def _at(seconds: float) -> int:
 
 
 def _base(name: str, request: str, at_s: float) -> dict[str, Any]:
-    return {
-        "event_id": event_id(name, request, _at(at_s)), "project": "default", "request_id": request, "occurred_at": _at(at_s),
-    }  # fmt: skip
+    at = _at(at_s)
+    return {"event_id": event_id(name, request, at), "project": "default", "request_id": request, "occurred_at": at}
 
 
 @pytest.fixture(scope="session")

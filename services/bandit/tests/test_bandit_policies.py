@@ -41,7 +41,7 @@ def test_the_better_arm_is_chosen_more_and_all_shards_count(facts):
     policy = taught(facts, [("strong", 1.0), ("strong", 1.0), ("cheap", 0.0), ("cheap", 0.2)] * 5)
     strong, cheap = policy["arms"]
     assert policy["outcomes"] == 20
-    assert strong["propensity"] > 0.95 > 0.02 <= cheap["propensity"]
+    assert strong["propensity"] > 0.95 and cheap["propensity"] >= 0.02
     # The posterior of a Beta policy from the exact sums, forgetting aside: mean between prior and observed mean.
     assert strong["mean"] > 0.8 and cheap["mean"] < 0.3
 
@@ -51,7 +51,7 @@ def test_what_an_arm_was_is_forgotten(facts):
     after = [("strong", 0.0), ("cheap", 0.5)] * 60
     policy = taught(facts, before + after)
     strong, cheap = policy["arms"]
-    assert strong["mean"] < 0.35 < 0.4 < cheap["mean"]
+    assert strong["mean"] < 0.35 and cheap["mean"] > 0.4
     assert strong["weight"] + cheap["weight"] == pytest.approx(50 / 0.6931 * (1 - 2 ** (-240 / 50)), rel=0.02)
 
 

@@ -1,7 +1,7 @@
-"""The recorded change of LLMDrift's PRIME replayed against the pure core: does the policy notice, in time, whatever the seed?
+"""LLMDrift's recorded change (PRIME) replayed against the pure core: does the policy notice, whatever the seed?
 
-Two thousand decisions: a thousand queries in a random order with the March versions of both models, then a thousand with
-the June versions. The outcome of a request is known only 20 to 50 requests later, and policies are recomputed in between.
+Two thousand decisions: a thousand queries in a random order with the March versions of both models, then a thousand
+with the June versions. The outcome of a request is known only 20 to 50 requests later.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -54,8 +55,6 @@ def recorded():
     rule = RewardRule.of(charter)
     found: dict[str, list[tuple[int, int]]] = {name: [] for name in VERSIONS.values()}
     csv.field_size_limit(10**9)
-    from decimal import Decimal
-
     with DATA.open(newline="") as file:
         for row in csv.DictReader(file):
             right = answered(row["answer"]) == row["ref_answer"].lower()
@@ -79,9 +78,8 @@ def replay(seed: int, *, charter_text: str | None = None, every: int = 16):
     summary, pending, chosen, total, folded = Summary(), [], [], 0, 0
 
     def published(version):
-        event = build_policy(
-            charter, charter_revision=1, charter_digest="", policy_version=version, occurred_at_us=T0, summaries=[summary],
-        )  # fmt: skip
+        about = {"charter_revision": 1, "charter_digest": "", "occurred_at_us": T0}
+        event = build_policy(charter, policy_version=version, summaries=[summary], **about)
         return compile_policy(event)
 
     policy = published(1)
@@ -98,7 +96,9 @@ def replay(seed: int, *, charter_text: str | None = None, every: int = 16):
         folded += len(due)
         if number % every == 0:
             policy = published(2 + folded)
-    fixed = {arm: sum(outcomes[arm, phase][query][0] for phase, query in queries) for arm in ("gpt4", "gpt35")}
+    fixed = {}
+    for arm in ("gpt4", "gpt35"):
+        fixed[arm] = sum(outcomes[arm, phase][query][0] for phase, query in queries)
     return chosen, total, fixed
 
 
