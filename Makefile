@@ -65,6 +65,8 @@ bench: $(READY) ## Measure, beside a baseline in the same run; results go to tes
 
 lock: $(VENV)/bin/python ## Pin every dependency with hashes (after a change to pyproject.toml)
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --extra dev --no-annotate --no-header pyproject.toml -o requirements.lock
+	$(BIN)/python infra/docker/packages.py
 
-clean: ## Remove the environment and local data
+clean: ## Stop what runs here; remove the environment and local data
+	@test ! -x $(BIN)/flywheel || $(BIN)/flywheel down
 	rm -rf $(VENV) .flywheel
