@@ -178,3 +178,42 @@ async def test_without_a_broker_it_starts_says_so_and_takes_nothing(
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert (await http.get(f"{url}/ready")).status_code == 503
         assert (await http.get(f"{url}/docs")).status_code == 200
+
+
+async def test_killed_under_load_it_loses_nothing_it_accepted(
+    private_kafka: Callable[..., KafkaNode], started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    kafka = private_kafka()
+    await create_topics(kafka.bootstrap, [topics()[name] for name in TOPICS])
+    process = started(kafka.bootstrap)
+    url = await base_url(tmp_path / "ingest.log")
+    port = url.rpartition(":")[2]
+    accepted: set[str] = set()
+
+    async def post_all(http: httpx.AsyncClient, batches: Iterator[list[dict[str, Any]]]) -> None:
+        for batch in batches:
+            while True:  # a producer posts the same batch until it is answered
+                try:
+                    answer = await http.post(f"{url}/v1/calls", json=batch)
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+                    continue
+                if answer.status_code == 200:
+                    accepted.update(item["event_id"] for item in answer.json()["items"])
+                    break
+                await asyncio.sleep(0.05)
+
+    batches = iter([[call(50 * batch + n) for n in range(50)] for batch in range(80)])
+    async with httpx.AsyncClient(timeout=30) as http:
+        posting = [asyncio.create_task(post_all(http, batches)) for _ in range(4)]
+        for goal in (800, 2_000):
+            while len(accepted) < goal:
+                await asyncio.sleep(0.01)
+            process.kill()
+            process.wait()
+            process = started(kafka.bootstrap, FLYWHEEL_PORT=port)
+        await asyncio.gather(*posting)
+    assert accepted == {f"call-{n}" for n in range(4_000)}
+    codec = Codec(LocalRegistry.load())
+    records = await read_all(kafka.bootstrap, "llm-calls", at_least=4_000)
+    assert {codec.decode(record.value or b"").value["event_id"] for record in records} == accepted

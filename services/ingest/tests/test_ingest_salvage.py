@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel_ingest.batch import BodyInvalid, TooManyItems, parse
+from flywheel_ingest.batch import BodyInvalid, BodyUnreadable, TooManyItems, parse
 from flywheel_ingest.core import Unreadable
 from flywheel_ingest.salvage import MAX_TOKENS, salvage
 
@@ -88,6 +88,15 @@ def test_a_body_without_a_shape_is_refused_as_a_whole(body: bytes, field: str, m
 def test_too_many_items_are_not_looked_at() -> None:
     with pytest.raises(TooManyItems, match="has 3 items, at most 2"):
         salvage(b"[NaN,1,2]", max_items=2)
+
+
+def test_a_large_body_of_small_values_is_not_parsed_as_a_whole() -> None:
+    with pytest.raises(BodyUnreadable):
+        parse(b"[" + b"[]," * 400_000 + b"[]]", max_items=10)
+    prose = orjson.dumps([{"input_text": "a, " * 400_000}])
+    with pytest.raises(BodyUnreadable):
+        parse(prose, max_items=10)
+    assert salvage(prose, max_items=10) == orjson.loads(prose)
 
 
 def test_an_item_of_many_bad_fields_names_the_first_ten() -> None:

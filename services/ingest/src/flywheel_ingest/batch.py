@@ -11,6 +11,10 @@ from flywheel_ingest.items import MAX_KEY
 SHAPE: Final = 'a batch is {"items": [...]} or [...]'
 
 
+LARGE_BYTES: Final = 1 << 20
+MANY_VALUES: Final = 200_000
+
+
 class BodyInvalid(ValueError):
     """A body that is no batch, or whose items cannot be told apart; ``field`` names the place, the message never
     holds a value."""
@@ -21,7 +25,7 @@ class BodyInvalid(ValueError):
 
 
 class BodyUnreadable(ValueError):
-    """A body that is not valid JSON as a whole; ``salvage`` may still tell its items apart."""
+    """A body that is not to be parsed as a whole; ``salvage`` may still tell its items apart."""
 
 
 class TooManyItems(ValueError):
@@ -36,11 +40,14 @@ def parse(body: bytes, *, max_items: int) -> list[object]:
 
     Raises:
         BodyInvalid: it is JSON, but not a batch.
-        BodyUnreadable: it is not JSON.
+        BodyUnreadable: it is not JSON, or so full of commas and brackets that its values could take twenty times its
+            size in memory; where they stand in texts, ``salvage`` takes it.
         TooManyItems: it has more than ``max_items``.
     """
     if not body.strip():
         raise BodyInvalid("body", f"is empty; {SHAPE}")
+    if len(body) > LARGE_BYTES and sum(map(body.count, b",[{")) > MANY_VALUES:
+        raise BodyUnreadable("many small values")
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
