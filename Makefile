@@ -59,6 +59,7 @@ types: $(READY) ## mypy --strict
 schemas: $(READY) ## Regenerate what is generated from schemas/ and the .proto files
 	$(BIN)/python -m flywheel.events.generate
 	$(BIN)/python -m flywheel.events.diagram README.md
+	cd services/router && ../../$(BIN)/python -m grpc_tools.protoc -I proto --python_out=src --pyi_out=src --grpc_python_out=src proto/flywheel_router/v1/decide.proto
 
 bench: $(READY) ## Measure, beside a baseline in the same run; results go to tests/bench/results/
 	$(BIN)/python tests/bench/run.py
