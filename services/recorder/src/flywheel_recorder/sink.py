@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from flywheel.observe import Metrics
 from flywheel.store import StoreUnavailable
 from flywheel.stream import Event, Hold, RawRecord, Reject, Skip, TopicPartition, Unavailable, Verdict
 from flywheel_recorder.core import Refused
@@ -26,15 +25,13 @@ class RecorderSink:
     Args:
         open_tables: opens the store; called at first use, and again while it fails.
         every_s: shortest time from one write to the next, so that inserts are few and large.
-        metrics: where ages are noted.
     """
 
     raw = True
 
-    def __init__(self, open_tables: Callable[[], Tables], *, every_s: float, metrics: Metrics) -> None:
+    def __init__(self, open_tables: Callable[[], Tables], *, every_s: float) -> None:
         self._open_tables = open_tables
         self._every_s = every_s
-        self._metrics = metrics
         self._tables: Tables | None = None
         self._lock = threading.Lock()
 
@@ -62,24 +59,16 @@ class RecorderSink:
             refused = await asyncio.to_thread(self._locked, lambda tables: tables.write(raws))
         except StoreUnavailable as error:
             raise Unavailable(str(error), 1.0) from error
-        self._note_ages(raws)
-        await asyncio.sleep(max(0.0, self._every_s - (time.monotonic() - started)))
-        return {index: _verdict(verdict) for index, verdict in refused.items()}
+        verdicts = {index: _verdict(verdict) for index, verdict in refused.items()}
+        if not any(isinstance(verdict, Reject) for verdict in verdicts.values()):  # else the rest comes at once
+            await asyncio.sleep(max(0.0, self._every_s - (time.monotonic() - started)))
+        return verdicts
 
     def _locked(self, act: Callable[[Tables], T]) -> T:
         with self._lock:
             if self._tables is None:
                 self._tables = self._open_tables()
             return act(self._tables)
-
-    def _note_ages(self, records: Sequence[RawRecord]) -> None:
-        """How long the oldest record of each topic took from the broker into its table."""
-        now_ms = time.time() * 1000
-        oldest: dict[str, int] = {}
-        for record in records:
-            oldest[record.topic] = min(record.timestamp_ms, oldest.get(record.topic, record.timestamp_ms))
-        for topic, timestamp_ms in oldest.items():
-            self._metrics.observe("event_age_seconds", max(0.0, (now_ms - timestamp_ms) / 1000), topic=topic)
 
 
 def _verdict(refused: Refused) -> Verdict | Hold:

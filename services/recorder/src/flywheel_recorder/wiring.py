@@ -60,15 +60,14 @@ def runner_specs() -> tuple[StepSpec, ...]:
     """The recorder's one step, over an engine embedded in the folder it is given."""
 
     def make(folder: Path) -> RecorderSink:
-        metrics = Metrics()
         opened = open_tables(
             StoreSettings(path=folder / "clickhouse"),
             folder / "staging",
             Codec(load_registry()),
             remembered=100_000,
-            metrics=metrics,
+            metrics=Metrics(),
         )
-        return RecorderSink(opened, every_s=0.0, metrics=metrics)
+        return RecorderSink(opened, every_s=0.0)
 
     return (StepSpec(name=NAME, topics=recorded_topics(), make_step=make),)
 
@@ -96,7 +95,7 @@ async def _record(settings: RecorderSettings, metrics: Metrics, health: Health, 
     tables = await _patiently(opened, health, stop)
     if tables is None:
         return
-    sink = RecorderSink(lambda: tables, every_s=settings.batch_every_s, metrics=metrics)
+    sink = RecorderSink(lambda: tables, every_s=settings.batch_every_s)
     runner = Runner(
         service=NAME,
         service_version=VERSION,
