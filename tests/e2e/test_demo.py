@@ -14,6 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
+
+from flywheel.cli.main import cli
 
 PER_PHASE = 120
 SCORE_KEYS = {"accuracy", "cost_usd", "reward"}
@@ -55,14 +58,14 @@ def check_shape(document: dict[str, Any], per_phase: int) -> None:
         assert sum(document["shares"][phase["name"]].values()) == pytest.approx(1)
 
 
-def test_the_simulated_demo_reconciles_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_the_simulated_demo_reconciles_and_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "home"
-    env = environment(home, FLYWHEEL_DATA=str(tmp_path / "absent"))
-    ended = subprocess.run(
-        command("--per-phase", str(PER_PHASE), "--seed", "3"),
-        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
+    monkeypatch.setenv("FLYWHEEL_HOME", str(home))
+    monkeypatch.setenv("FLYWHEEL_DATA", str(tmp_path / "absent"))
+    ended = CliRunner().invoke(cli, ["demo", "--per-phase", str(PER_PHASE), "--seed", "3"], prog_name="flywheel")
+    assert ended.exit_code == 0, f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}\n{ended.exception!r}"
     document = json.loads((home / "demo.json").read_text())
     assert document["source"] == "simulated"
     assert "simulated" in ended.stdout
