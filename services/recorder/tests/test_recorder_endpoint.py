@@ -22,6 +22,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from flywheel.observe import serve
+from flywheel.store import StoreSettings, connect, views
 from flywheel_recorder.gate import Passed, Turned, judge, judge_describing
 from flywheel_recorder.http import MAX_BODY_BYTES, Endpoint, User, parse_users, sql_app
 from flywheel_recorder.reader import Limits, Reader, failure
@@ -134,6 +135,15 @@ def test_clickhouse_connect_reads_typed_values(server: Server) -> None:
             client.query("SELECT * FROM nowhere")
         with pytest.raises(DatabaseError, match="READONLY"):
             client.command("DROP VIEW v_calls")
+    finally:
+        client.close()
+
+
+def test_the_store_connects_to_it_as_to_a_server(server: Server) -> None:
+    client = connect(StoreSettings(url=server.url))
+    try:
+        assert client.command("SELECT count() FROM v_calls") == 2
+        assert "v_calls" in {view.name for view in views(client)}
     finally:
         client.close()
 

@@ -88,7 +88,7 @@ def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> tuple
     Raises:
         MigrationConflict: see `pending`.
     """
-    client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+    client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}", use_database=False)
     client.command(_CREATE_HISTORY)
     rows = client.query(f"SELECT number, checksum FROM {_HISTORY}").result_rows
     todo = pending(released_migrations() if migrations is None else migrations, dict(rows))
