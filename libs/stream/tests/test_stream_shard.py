@@ -168,7 +168,7 @@ async def test_what_another_step_emitted_twice_is_taken_once() -> None:
     records = [RawRecord(r.topic, 0, offset, 0, r.key, r.value, r.headers) for offset, r in enumerate(repeated)]
     reader = shard_on(ShardState(None))
     batch = reader.sort({TopicPartition("llm-evaluations", 0): records})
-    assert (len(batch.events), batch.repeats) == (2, 2)
+    assert (len(batch.events), batch.repeats) == (2, {"llm-evaluations": 2})
     assert batch.offsets == {TopicPartition("llm-evaluations", 0): 4}
 
 
@@ -182,7 +182,7 @@ async def test_after_a_revoke_nothing_is_committed_and_nothing_sent() -> None:
     shard.revoked = False
     await shard.process(batch, CountPerRequest())
     shard.revoked = True
-    assert await shard.flush(sent) == 0
+    assert await shard.flush(sent) == {}
     assert sent.got == []
 
 

@@ -5,8 +5,9 @@ from flywheel.stream.kafka import KafkaBus
 from flywheel.stream.memory import MemoryBus
 from flywheel.stream.ports import Bus, Consumer, Fold, Listener, Producer, Sink, StateView
 from flywheel.stream.publisher import Publisher
-from flywheel.stream.runner import Runner, RunnerSettings
-from flywheel.stream.state import ShardState
+from flywheel.stream.runner import Runner
+from flywheel.stream.settings import RunnerSettings
+from flywheel.stream.state import ShardState, state_digest
 from flywheel.stream.steps import StepSpec
 from flywheel.stream.table import CompactedTable
 from flywheel.stream.types import (
@@ -51,4 +52,5 @@ __all__ = [
     "TopicPartition",
     "Unavailable",
     "Verdict",
+    "state_digest",
 ]

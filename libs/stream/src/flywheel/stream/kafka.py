@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ from flywheel.events import topics as declared_topics
 from flywheel.stream.errors import Unavailable
 from flywheel.stream.kafka_producer import KafkaProducer, partition_of
 from flywheel.stream.ports import Listener
+from flywheel.stream.settings import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S
 from flywheel.stream.types import RawRecord, TopicPartition
 
+ANSWER_S = 10.0
 __all__ = ["KafkaBus", "KafkaConsumer", "KafkaProducer", "partition_of"]
 
 
@@ -122,10 +125,10 @@ class KafkaConsumer:
             partition_assignment_strategy=(RangePartitionAssignor,),
             max_partition_fetch_bytes=4 * 2**20,
             fetch_max_wait_ms=100,
-            session_timeout_ms=10_000,
+            session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
             heartbeat_interval_ms=2_000,
             max_poll_interval_ms=300_000,
-            rebalance_timeout_ms=30_000,
+            rebalance_timeout_ms=int(REBALANCE_TIMEOUT_S * 1000),
         )
         if self._listener is not None:
             self._client.subscribe(self._topics, listener=_Rebalance(self._listener))
@@ -157,6 +160,8 @@ class KafkaConsumer:
 
     def assignment(self) -> frozenset[TopicPartition]:
         """Partitions held now."""
+        if self._client is None:
+            return frozenset()
         return frozenset(TopicPartition(p.topic, p.partition) for p in self._client.assignment())
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -174,8 +179,9 @@ class KafkaConsumer:
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See the port. Raises Unavailable."""
         try:
-            await self._client.commit({_theirs(p): offset for p, offset in offsets.items()})
-        except KafkaError as error:
+            async with asyncio.timeout(ANSWER_S):  # without it the client tries for as long as the broker is away
+                await self._client.commit({_theirs(p): offset for p, offset in offsets.items()})
+        except (KafkaError, TimeoutError) as error:
             raise Unavailable(f"committing offsets: {error!r}") from error
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -188,7 +194,8 @@ class KafkaConsumer:
 
     async def _offsets(self, ask: Any, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         try:
-            found = await ask([_theirs(p) for p in partitions])
+            async with asyncio.timeout(ANSWER_S):
+                found = await ask([_theirs(p) for p in partitions])
         except (KafkaError, TimeoutError) as error:
             raise Unavailable(f"asking for offsets: {error!r}") from error
         return {TopicPartition(p.topic, p.partition): offset for p, offset in found.items()}

@@ -214,6 +214,9 @@ class MemoryProducer:
     async def stop(self) -> None:
         """Nothing to disconnect from."""
 
+    async def abandon(self) -> None:
+        """Nothing is ever under way."""
+
     async def send_many(self, records: Sequence[Outgoing]) -> None:
         """See the port."""
         await asyncio.sleep(0)

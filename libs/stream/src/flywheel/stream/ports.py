@@ -50,6 +50,10 @@ class Producer(Protocol):
         """Raises Unavailable when not all were acknowledged in time: any of them may have arrived."""
         ...
 
+    async def abandon(self) -> None:
+        """Emit nothing of what is not acknowledged yet: sends under way fail with Unavailable."""
+        ...
+
 
 class Bus(Protocol):
     """A broker."""

@@ -8,48 +8,41 @@ A sink writes offsets with its effect, so for it (1) is the write.
 from __future__ import annotations
 
 import asyncio
-import faulthandler
-import os
-import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from random import Random
-from time import monotonic
+from time import monotonic, time
 from typing import TypeVar
 
 from flywheel.events import Codec
 from flywheel.observe import Health, Metrics, logger
-from flywheel.stream.errors import Unavailable
+from flywheel.stream.breaker import Breaker
+from flywheel.stream.errors import Fatal, Unavailable
 from flywheel.stream.ports import Bus, Fold, Sink
-from flywheel.stream.shard import Batch, Identity, Shard
+from flywheel.stream.settings import SESSION_TIMEOUT_S, RunnerSettings
+from flywheel.stream.shard import Identity, Shard
 from flywheel.stream.sink import SinkShards
 from flywheel.stream.state import ShardState
-from flywheel.stream.types import RawRecord, Reject, Skip, TopicPartition
+from flywheel.stream.types import RawRecord, TopicPartition
+from flywheel.stream.waits import Waits
+from flywheel.stream.watch import Watch, count_age, count_batch
 
 T = TypeVar("T")
 log = logger("stream.runner")
 Records = Mapping[TopicPartition, Sequence[RawRecord]]
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerSettings:
-    """How the loop behaves; the defaults suit one process on a small machine."""
+def _by_shard(polled: Records) -> Mapping[int, Records]:
+    found: dict[int, dict[TopicPartition, Sequence[RawRecord]]] = defaultdict(dict)
+    for partition, records in polled.items():
+        found[partition.partition][partition] = records
+    return found
 
-    max_records: int = 5000
-    """Records per poll over all partitions: bounds memory together with the broker's fetch size."""
-    poll_ms: int = 50
-    commit_every_s: float = 1.0
-    """How often the group is told offsets."""
-    revoke_within_s: float = 10.0
-    """Shared by everything a revoke or a shutdown waits for; shorter than the rebalance timeout."""
-    backoff_s: float = 0.2
-    backoff_max_s: float = 10.0
-    stuck_after_s: float = 120.0
-    """Records waiting and none finished for this long: dump stacks and exit 1."""
-    synchronous: str = "NORMAL"
-    """SQLite's setting: NORMAL survives the death of the process, FULL that of the machine."""
+
+class _Stopped(Exception):
+    """Asked to stop while waiting for something."""
 
 
 class Runner:
@@ -80,13 +73,23 @@ class Runner:
         self._consumer = bus.consumer(topics=self._topics, group=group, listener=self)
         self._producer = bus.producer()
         self._shards: dict[int, Shard] = {}
-        self._waiting: dict[TopicPartition, float] = {}
-        self._attempts: dict[object, int] = defaultdict(int)
         self._stop = asyncio.Event()
         self._committed: dict[TopicPartition, int] = {}
-        self._begin: dict[TopicPartition, int] = {}
-        self._commit_at = self._progress_at = monotonic()
-        self._jitter = Random(os.getpid())
+        self._commit_at = monotonic()
+        self._breaker = Breaker(self._settings.breaker_records)
+        self._sending: dict[int, asyncio.Task[None]] = {}
+        self._failure: Exception | None = None
+        self._generation = 0
+        self._waits = Waits(self._consumer, self._settings, metrics)
+        self._watch = Watch(
+            name=self._name,
+            consumer=self._consumer,
+            waits=self._waits,
+            done=self._durable,
+            settings=self._settings,
+            metrics=metrics,
+            health=health,
+        )
         self._sinks = (
             None
             if isinstance(step, Fold)
@@ -97,22 +100,44 @@ class Runner:
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Open the shards of these partitions and read on where their state ends, not where the group says."""
+        self._generation += 1
         self._consumer.pause(partitions)  # before the first await: nothing may be read from a place not yet decided
         self._metrics.count("stream_rebalances_total", 1, kind="assigned")
+        try:
+            await self._take_over(partitions)
+        except _Stopped:
+            return
+        except Exception as error:  # the client would log it and go on; `run` raises it
+            self._failure = error
+
+    async def _take_over(self, partitions: Sequence[TopicPartition]) -> None:
         positions = await self._positions(partitions)
-        fresh = [p for p in partitions if not positions.get(p)]
-        if fresh:
-            self._begin.update(await self._retrying("kafka", lambda: self._consumer.beginning_offsets(fresh)))
+        begins = await self._retrying("kafka", lambda: self._consumer.beginning_offsets(partitions))
+        ends = await self._retrying("kafka", lambda: self._consumer.end_offsets(partitions))
+        self._watch.begin.update(begins)
         for partition in partitions:
-            offset = positions.get(partition) or self._begin.get(partition, 0)
+            offset = self._start(partition, positions.get(partition), begins[partition], ends[partition])
             if self._sinks is not None:
                 self._sinks.begin(partition, offset)
             self._consumer.seek(partition, offset)
             self._committed.pop(partition, None)
             if self._sinks is None and self._shards[partition.partition].unsent:
-                self._waiting[partition] = monotonic()  # what a crash left in the outbox goes first
-        self._consumer.resume([p for p in partitions if p not in self._waiting])
+                self._waits.note(partition, 0.0)  # what a crash left in the outbox goes first
+        self._consumer.resume([p for p in partitions if p not in self._waits])
         self._health.set_ready(self._name, True, f"{len(self._consumer.assignment())} partitions")
+
+    def _start(self, partition: TopicPartition, done: int | None, begin: int, end: int) -> int:
+        place = f"{partition.topic}/{partition.partition}"
+        if not done:
+            return begin
+        if done > end:
+            raise Fatal(
+                f"{place} ends at {end}, but {self._name} has read it up to {done}: the topic was made anew or lost "
+                f"records. Bring the log back, or remove what {self._name} keeps and let it start over."
+            )
+        if done < begin:
+            log.error("records_expired", partition=place, lost=begin - done)
+        return max(done, begin)
 
     async def _positions(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         if self._sinks is not None:
@@ -120,32 +145,55 @@ class Runner:
             return await self._retrying("store", lambda: sinks.positions(partitions))
         for number in sorted({p.partition for p in partitions} - set(self._shards)):
             self._shards[number] = self._open(number)
-        return {p: self._shards[p.partition].state.offsets.get(p, 0) for p in partitions}
+        known = {n: self._shards[n].state.offsets for n in {p.partition for p in partitions}}
+        return {p: known[p.partition][p] for p in partitions if p in known[p.partition]}
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Finish or abandon what is under way within one deadline, then let the partitions go."""
         self._metrics.count("stream_rebalances_total", 1, kind="revoked")
+        self._generation += 1
         ends = monotonic() + self._settings.revoke_within_s
         if self._sinks is not None:
             await self._sinks.revoked(partitions, self._settings.revoke_within_s)
-        for number in sorted({p.partition for p in partitions} & set(self._shards)):
-            await self._shards.pop(number).revoke(max(0.0, ends - monotonic()))
+        await self._let_go({p.partition for p in partitions} & set(self._shards), ends)
         for partition in partitions:
-            self._waiting.pop(partition, None)
+            self._waits.forget(partition)
+            self._breaker.forget(partition)
+
+    async def _let_go(self, numbers: Iterable[int], ends: float) -> None:
+        """Close shards by ``ends`` (monotonic seconds); what is still being sent then is abandoned."""
+        for number in sorted(numbers):
+            if not await self._shards.pop(number).revoke(max(0.0, ends - monotonic())):
+                await self._producer.abandon()
 
     # The loop ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Run until `stop`; dependencies that are away are waited for. Raises Fatal."""
-        await self._retrying("kafka", self._producer.start)
-        await self._retrying("kafka", self._consumer.start)
-        watch = asyncio.create_task(self._watch())
+        self._watch.start()
         try:
+            await self._retrying("kafka", self._producer.start)
+            await self._check_topics()
+            await self._retrying("kafka", self._consumer.start)
             while not self._stop.is_set():
                 await self._turn()
+                self._watch.check()
+                for task in self._sending.values():
+                    if task.done():
+                        task.result()
+        except _Stopped:
+            log.info("stopped_while_waiting")
         finally:
-            watch.cancel()
+            self._watch.stop()
             await self._leave()
+
+    async def _check_topics(self) -> None:
+        """Wait until all topics exist; a fold's must have one number of partitions, as its shards are those."""
+        counts: dict[str, int] = {}
+        for topic in self._topics:
+            counts[topic] = await self._retrying("kafka", partial(self._bus.partitions, topic))
+        if self._sinks is None and len(set(counts.values())) > 1:
+            raise Fatal(f"{self._name}: topics are not partitioned alike, so keys do not meet: {counts}")
 
     async def stop(self) -> None:
         """Ask `run` to finish the batch in hand and leave."""
@@ -160,115 +208,172 @@ class Runner:
         except Unavailable as error:
             await self._back_off("kafka", error)
             return
+        if self._failure is not None:
+            raise self._failure
+        if self._watch.frozen:
+            await self._after_freeze()
+            return
+        count_age(self._metrics, polled, time())
         if self._sinks is not None:
-            await self._write(self._sinks, polled)
+            await self._write(self._sinks, self._through_breaker(polled))
         else:
-            for number, records in self._by_shard(polled).items():
-                await self._process(number, records)
+            generation = self._generation
+            for number, records in _by_shard(self._through_breaker(polled)).items():
+                if generation == self._generation:  # else these were read before a rebalance: they are read again
+                    await self._process(number, records)
         if monotonic() >= self._commit_at:
             await self._tell_group()
 
+    async def _after_freeze(self) -> None:
+        """The process stood still so long that the group may have given its partitions away: drop what is in hand.
+
+        After a heartbeat's time the client knows; what it then still holds is taken over as if it were assigned anew.
+        """
+        log.warning("frozen", seconds=monotonic() - self._watch.turned_at)
+        self._consumer.pause(self._consumer.assignment())
+        await self._sleep(SESSION_TIMEOUT_S / 2)
+        self._watch.turned_at = monotonic()
+        await self.assigned(sorted(self._consumer.assignment()))
+
+    def _through_breaker(self, polled: Records) -> Records:
+        """What to take now; the rest of a stopped partition is read again when it resumes."""
+        taken = self._breaker.let_through(polled)
+        for partition, records in polled.items():
+            if len(taken[partition]) < len(records):
+                self._waits.pause(partition, taken[partition][-1].offset + 1, self._settings.breaker_wait_s)
+        return taken
+
     async def _write(self, sinks: SinkShards, polled: Records) -> None:
+        if not polled:
+            return
         try:
             with self._metrics.timed("stream_batch_seconds", step=self._name):
                 held = await sinks.take(polled)
         except Unavailable as error:
-            self._rewind({p: records[0].offset for p, records in polled.items() if records}, error)
+            self._waits.rewind({p: records[0].offset for p, records in polled.items() if records}, error)
             return
+        self._metrics.observe("stream_batch_records", sum(map(len, polled.values())), step=self._name)
         self._progress({p: records for p, records in polled.items() if p not in held})
         for partition, (offset, hold) in held.items():
-            self._rewind({partition: offset}, Unavailable(hold.reason, hold.retry_after_s))
+            self._waits.rewind({partition: offset}, Unavailable(hold.reason, hold.retry_after_s))
+        for partition, records in polled.items():
+            if partition not in held:
+                self._look(partition, len(records), sinks.buried[partition], records[-1].offset + 1)
 
     async def _process(self, number: int, records: Records) -> None:
         shard = self._shards.get(number)
         if shard is None:
             return
-        batch = shard.sort(records)
+        if shard.unsent >= self._settings.max_unsent_batches:
+            await self._send(shard)
+            if shard.unsent:
+                return  # paused and rewound: these records come again
+        with self._metrics.timed("stream_batch_seconds", step=self._name):
+            batch = await shard.take(records, self._step)  # type: ignore[arg-type]
+        if batch is None:
+            self._reopen(number, shard)
+            return
+        self._metrics.observe("stream_batch_records", len(batch.events), step=self._name)
+        count_batch(self._metrics, batch)
+        self._progress({p: some for p, some in records.items() if p not in batch.unknown})
         for partition, offset in batch.unknown.items():
-            self._rewind({partition: offset}, Unavailable(f"unknown schema at {partition.topic}/{offset}", 5.0))
-        if batch.offsets:
-            with self._metrics.timed("stream_batch_seconds", step=self._name):
-                if not await shard.process(batch, self._step):  # type: ignore[arg-type]
-                    return
-            self._count(batch)
-        await self._send(shard, records)
+            self._waits.rewind({partition: offset}, Unavailable(f"unknown schema at {partition.topic}/{offset}", 5.0))
+        for partition, taken in batch.taken.items():
+            if partition not in batch.unknown and partition in batch.offsets:
+                self._look(partition, taken, batch.refused[partition], batch.offsets[partition])
+        self._send_soon(shard)
 
-    async def _send(self, shard: Shard, records: Records) -> None:
+    def _look(self, partition: TopicPartition, taken: int, bad: int, after: int) -> None:
+        """Stop the partition where its records are nothing but dead letters."""
+        if self._breaker.saw(partition, taken=taken, bad=bad):
+            log.error("breaker_open", topic=partition.topic, partition=partition.partition, offset=after)
+            self._waits.pause(partition, after, self._settings.breaker_wait_s)
+
+    def _reopen(self, number: int, shard: Shard) -> None:
+        """Another process opened this shard's state. While the group says it is ours, go on from what that one left."""
+        if self._shards.get(number) is not shard:
+            return  # revoked: it is not ours
+        log.warning("state_taken_by_another", shard=number)
+        shard.state.close()
+        fresh = self._shards[number] = self._open(number)
+        held = [p for p in self._consumer.assignment() if p.partition == number]
+        offsets = {p: fresh.state.offsets.get(p, self._watch.begin.get(p, 0)) for p in held}
+        self._waits.rewind(offsets, Unavailable("another process opened the state"))
+
+    def _send_soon(self, shard: Shard) -> None:
+        """Send the outbox while the next batch is folded."""
+        task = self._sending.get(shard.number)
+        if task is not None and task.done():
+            task.result()
+        if shard.unsent and (task is None or task.done()):
+            self._sending[shard.number] = asyncio.create_task(self._send(shard))
+
+    async def _send(self, shard: Shard) -> None:
         """Send the shard's outbox; while that fails the shard's partitions stay paused and nothing more is taken."""
         try:
-            await shard.flush(self._producer)
+            sent = await shard.flush(self._producer)
         except Unavailable as error:
-            self._metrics.gauge("stream_outbox_records", len(shard.state.outbox()), partition=shard.number)
+            self._metrics.gauge("stream_outbox_records", shard.unsent_records, partition=shard.number)
             held = [p for p in self._consumer.assignment() if p.partition == shard.number]
-            self._rewind({p: shard.state.offsets.get(p, self._begin.get(p, 0)) for p in held}, error)
+            self._waits.rewind({p: shard.state.offsets.get(p, self._watch.begin.get(p, 0)) for p in held}, error)
             return
+        for topic, count in sent.items():
+            self._metrics.count("stream_outputs_total", count, topic=topic)
         self._metrics.gauge("stream_outbox_records", 0, partition=shard.number)
-        self._progress(records)
+        self._watch.progress()
 
     async def _leave(self) -> None:
         ends = monotonic() + self._settings.revoke_within_s
-        try:
+        for shard in self._shards.values():
+            self._send_soon(shard)
+        if self._sending:
+            await asyncio.wait(self._sending.values(), timeout=max(0.1, ends - monotonic()))
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.1, ends - monotonic())):
                 await self._tell_group()
-        except (Unavailable, TimeoutError) as error:
-            log.warning("offsets_not_told", detail=str(error))
         if self._sinks is not None:
-            await self._sinks.revoked(sorted(self._consumer.assignment()), max(0.0, ends - monotonic()))
-        for shard in self._shards.values():
-            await shard.revoke(max(0.0, ends - monotonic()))
-        self._shards.clear()
-        await self._consumer.stop()
+            await self._sinks.revoked(sorted(self._sinks.durable()), max(0.0, ends - monotonic()))
+        await self._let_go(list(self._shards), ends)
+        with suppress(TimeoutError):  # a broker that is away need not hear that we leave
+            async with asyncio.timeout(max(1.0, ends - monotonic())):
+                await self._consumer.stop()
         await self._producer.stop()
 
     # Waiting -------------------------------------------------------------------------------------------------------
 
-    def _rewind(self, offsets: Mapping[TopicPartition, int], error: Unavailable) -> None:
-        """Read these again later: the partitions pause, the member goes on heartbeating."""
-        held = [p for p in offsets if p in self._consumer.assignment()]
-        for partition in held:
-            self._attempts[partition] += 1
-            self._consumer.seek(partition, offsets[partition])
-            self._waiting[partition] = monotonic() + self._delay(partition, error)
-            self._metrics.gauge("stream_paused", 1, topic=partition.topic, partition=partition.partition)
-        self._consumer.pause(held)
-        self._metrics.count("stream_retries_total", 1, dependency="downstream")
-        log.warning("paused", partitions=[f"{p.topic}/{p.partition}" for p in held], why=error.detail)
-
     async def _resume_due(self) -> None:
-        due = [p for p, at in self._waiting.items() if at <= monotonic()]
+        due = self._waits.due()
         for partition in due:
             shard = self._shards.get(partition.partition)
             if shard is not None and shard.unsent:
-                await self._send(shard, {})
+                await self._send(shard)
                 if shard.unsent:
                     return  # its partitions wait anew
-            if self._waiting.pop(partition, None) is not None:
-                self._metrics.gauge("stream_paused", 0, topic=partition.topic, partition=partition.partition)
-        if due:
-            held = self._consumer.assignment()
-            self._consumer.resume([p for p in due if p in held and p not in self._waiting])
-
-    def _delay(self, what: object, error: Unavailable) -> float:
-        steps = min(self._attempts[what], 10)
-        longest: float = min(self._settings.backoff_max_s, self._settings.backoff_s * 2.0**steps)
-        return max(min(error.retry_after_s, longest), longest * self._jitter.uniform(0.5, 1.0))
+        self._waits.resume(p for p in due if p in self._waits)
 
     async def _back_off(self, dependency: str, error: Unavailable) -> None:
-        self._attempts[dependency] += 1
         self._metrics.count("stream_retries_total", 1, dependency=dependency)
         self._health.set_ready(self._name, False, error.detail)
         log.warning("waiting", dependency=dependency, why=error.detail)
-        await asyncio.sleep(self._delay(dependency, error))
+        await self._sleep(self._waits.delay(dependency, error))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but not through `stop`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _retrying(self, dependency: str, act: Callable[[], Awaitable[T]]) -> T:
-        while True:
+        """What ``act`` gives once its dependency is there. Raises _Stopped."""
+        while not self._stop.is_set():
             try:
                 done = await act()
             except Unavailable as error:
                 await self._back_off(dependency, error)
             else:
-                self._attempts.pop(dependency, None)
+                self._waits.succeeded(dependency)
                 return done
+        raise _Stopped
 
     # Progress ------------------------------------------------------------------------------------------------------
 
@@ -277,27 +382,11 @@ class Runner:
         state = ShardState(path, synchronous=self._settings.synchronous)
         return Shard(number=number, state=state, codec=self._codec, identity=self._identity)
 
-    @staticmethod
-    def _by_shard(polled: Records) -> dict[int, dict[TopicPartition, Sequence[RawRecord]]]:
-        found: dict[int, dict[TopicPartition, Sequence[RawRecord]]] = defaultdict(dict)
-        for partition, records in polled.items():
-            found[partition.partition][partition] = records
-        return found
-
     def _progress(self, records: Records) -> None:
         if records:
-            self._progress_at = monotonic()
+            self._watch.progress()
         for partition in records:
-            self._attempts.pop(partition, None)
-
-    def _count(self, batch: Batch) -> None:
-        for event in batch.events:
-            self._metrics.count("stream_records_total", 1, topic=event.topic, verdict="ok")
-        for topic, verdict in batch.verdicts:
-            kind = "skip" if isinstance(verdict, Skip) else "reject"
-            self._metrics.count("stream_records_total", 1, topic=topic, verdict=kind)
-            if isinstance(verdict, Reject):
-                self._metrics.count("stream_dead_letters_total", 1, topic=topic, reason=verdict.reason)
+            self._waits.succeeded(partition)
 
     def _durable(self) -> Mapping[TopicPartition, int]:
         if self._sinks is not None:
@@ -306,31 +395,11 @@ class Runner:
 
     async def _tell_group(self) -> None:
         self._commit_at = monotonic() + self._settings.commit_every_s
-        durable = self._durable()
         held = self._consumer.assignment()
-        news = {p: n for p, n in durable.items() if p in held and self._committed.get(p) != n}
-        if news:
-            await self._consumer.commit(news)
-            self._committed.update(news)
-
-    async def _watch(self) -> None:
-        """Measure lag; when records wait and none is finished for too long, say where everything stands and exit."""
-        while True:
-            await asyncio.sleep(1.0)
-            self._health.beat(self._name, self._settings.stuck_after_s)
-            held = sorted(self._consumer.assignment())
-            try:
-                ends = await self._consumer.end_offsets(held) if held else {}
-            except Unavailable:
-                continue
-            durable = self._durable()
-            lag = {p: max(0, end - durable.get(p, self._begin.get(p, 0))) for p, end in ends.items()}
-            for partition, records in lag.items():
-                self._metrics.gauge("lag_records", records, topic=partition.topic, partition=partition.partition)
-            behind = sum(lag.values()) > 0 and not self._waiting
-            if not behind:
-                self._progress_at = max(self._progress_at, monotonic() - self._settings.stuck_after_s / 2)
-            elif monotonic() - self._progress_at > self._settings.stuck_after_s:
-                log.error("stuck", lag=sum(lag.values()), seconds=self._settings.stuck_after_s)
-                faulthandler.dump_traceback(file=sys.stderr)
-                os._exit(1)
+        news = {p: n for p, n in self._durable().items() if p in held and self._committed.get(p) != n}
+        try:
+            if news:
+                await self._consumer.commit(news)
+                self._committed.update(news)
+        except Unavailable as error:  # it is told again; the offsets that count are our own
+            log.warning("offsets_not_told", why=error.detail)

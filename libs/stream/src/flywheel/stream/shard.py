@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flywheel.events import Codec
+from flywheel.observe import logger
+from flywheel.stream.errors import Fatal, Revoked
 from flywheel.stream.outbox import pack, unpack
 from flywheel.stream.ports import Fold, Producer
 from flywheel.stream.records import Lineage, dead_letter, decode, frame, lineage
 from flywheel.stream.state import BatchView, ShardState
-from flywheel.stream.types import Event, Outgoing, RawRecord, Reject, Skip, TopicPartition, Verdict
+from flywheel.stream.types import Event, Outgoing, Output, RawRecord, Reject, Skip, TopicPartition, Verdict
 
+log = logger("stream.shard")
 IN_A_THREAD_FROM = 200
 """Records from which a fold leaves the event loop, so that the member goes on heartbeating meanwhile."""
 
@@ -32,36 +37,58 @@ class Batch:
     events: list[Event] = field(default_factory=list)
     letters: dict[tuple[str, int, int], Outgoing] = field(default_factory=dict)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    taken: dict[TopicPartition, int] = field(default_factory=dict)
+    refused: Counter[TopicPartition] = field(default_factory=Counter)
     marks: dict[tuple[str, str], int] = field(default_factory=dict)
     verdicts: list[tuple[str, Verdict]] = field(default_factory=list)
     unknown: dict[TopicPartition, int] = field(default_factory=dict)
-    repeats: int = 0
+    repeats: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsent:
+    """One batch's outbox: its number, the records unless only the disk has them, and how far its inputs were read."""
+
+    sequence: int
+    records: Sequence[Outgoing] | bytes
+    offsets: Mapping[TopicPartition, int]
 
 
 class Shard:
     """Folds batches into its state; after `revoke` it neither commits nor emits.
 
     Attributes:
-        unsent: whether the outbox holds anything.
-        acknowledged: next offsets as of when the outbox was last empty; what the group may be told.
+        acknowledged: next offsets as of the last batch whose outbox is acknowledged; what the group may be told.
     """
 
     def __init__(self, *, number: int, state: ShardState, codec: Codec, identity: Identity) -> None:
         self.number = number
         self.state = state
         self.revoked = False
-        self.unsent = bool(state.outbox())
-        self.acknowledged: Mapping[TopicPartition, int] = {} if self.unsent else dict(state.offsets)
+        self._outbox = deque(_Unsent(sequence, blob, dict(state.offsets)) for sequence, blob in state.outbox())
+        self.acknowledged: Mapping[TopicPartition, int] = {} if self._outbox else dict(state.offsets)
         self._codec = codec
         self._identity = identity
         self._source = f"{identity.service}/{number}/{state.incarnation}"
         self._busy = asyncio.Lock()
+        self._sending = asyncio.Lock()
+
+    @property
+    def unsent(self) -> int:
+        """Batches committed and not yet acknowledged by the broker."""
+        return len(self._outbox)
+
+    @property
+    def unsent_records(self) -> int:
+        """Records of those batches; what a crash left on disk counts as one a batch until it is read."""
+        return sum(1 if isinstance(u.records, bytes) else len(u.records) for u in self._outbox)
 
     def sort(self, records: Mapping[TopicPartition, Sequence[RawRecord]]) -> Batch:
         """Decode records and settle what needs no fold: repeats, undecodable ones, unknown schemas (to wait for)."""
         batch = Batch()
         for partition, some in sorted(records.items()):
             expected = self.state.offsets.get(partition, 0)
+            taken = 0
             for record in some:
                 if record.offset < expected:  # fetched before a seek took hold
                     continue
@@ -69,6 +96,8 @@ class Shard:
                     batch.unknown[partition] = record.offset
                     break
                 batch.offsets[partition] = record.offset + 1
+                taken += 1
+            batch.taken[partition] = taken
         return batch
 
     def _take(self, record: RawRecord, batch: Batch) -> bool:
@@ -76,12 +105,13 @@ class Shard:
         if found is not None:
             key = (record.topic, found.source)
             if found.sequence <= batch.marks.get(key, self.state.marks.get(key, -1)):
-                batch.repeats += 1
+                batch.repeats[record.topic] += 1
                 return True
-            batch.marks[key] = found.sequence
         decoded = decode(self._codec, record)
         if decoded is None:
             return False
+        if found is not None:
+            batch.marks[record.topic, found.source] = found.sequence
         if isinstance(decoded, Reject):
             self._refuse(batch, record, decoded)
         else:
@@ -92,70 +122,125 @@ class Shard:
         batch.verdicts.append((record.topic, verdict))
         if isinstance(verdict, Skip):
             return
+        batch.refused[TopicPartition(record.topic, record.partition)] += 1
         letter = dead_letter(
             self._codec, record, verdict, service=self._identity.service, version=self._identity.version
         )
         if letter is not None:
             batch.letters[record.topic, record.partition, record.offset] = letter
 
-    async def process(self, batch: Batch, step: Fold) -> bool:
-        """Fold a batch and commit it with its offsets and outbox in one transaction; False when revoked meanwhile."""
+    async def take(self, records: Mapping[TopicPartition, Sequence[RawRecord]], step: Fold) -> Batch | None:
+        """Decode, fold and commit; None when the partition was revoked meanwhile, and then nothing happened."""
         async with self._busy:
-            view = self.state.view()
-            if len(batch.events) >= IN_A_THREAD_FROM:
-                outgoing, emitted = await asyncio.to_thread(self._fold, batch, step, view)
+            if self.revoked:
+                return None
+            if sum(map(len, records.values())) < IN_A_THREAD_FROM:
+                made = self._make(self.sort(records), step)
             else:
-                outgoing, emitted = self._fold(batch, step, view)
-            if self.revoked:  # no await from here to the end of the commit: flag and commit are one act
-                return False
-            self.state.commit(
+                made = await asyncio.to_thread(lambda: self._make(self.sort(records), step))
+            return made[0] if self._commit(*made) else None
+
+    async def process(self, batch: Batch, step: Fold) -> bool:
+        """Fold a sorted batch and commit it with its offsets and outbox in one transaction; False when revoked."""
+        async with self._busy:
+            return self._commit(*self._make(batch, step))
+
+    def _commit(self, batch: Batch, view: BatchView, outgoing: Sequence[Outgoing], emitted: int) -> bool:
+        """No await in here: the look at ``revoked`` and the commit are one act."""
+        if self.revoked:
+            return False
+        if not batch.offsets:
+            return True
+        try:
+            sequence = self.state.commit(
                 view,
                 offsets=batch.offsets,
                 marks=batch.marks,
                 emitted=emitted,
                 outbox=pack(outgoing) if outgoing else None,
             )
-            self.unsent = self.unsent or bool(outgoing)
-            return True
+        except Revoked:
+            self.revoked = True
+            return False
+        if sequence is not None:
+            self._outbox.append(_Unsent(sequence, outgoing, dict(self.state.offsets)))
+        elif not self._outbox:
+            self.acknowledged = dict(self.state.offsets)
+        return True
 
-    def _fold(self, batch: Batch, step: Fold, view: BatchView) -> tuple[list[Outgoing], int]:
-        emitted = self.state.emitted
+    def _make(self, batch: Batch, step: Fold) -> tuple[Batch, BatchView, list[Outgoing], int]:
+        view = self.state.view()
         outgoing: list[Outgoing] = []
         if batch.events:
-            result = step.fold(self.number, batch.events, view)
-            for index, verdict in sorted(result.verdicts.items()):
+            verdicts = self._fold(batch.events, step, view, outgoing, 0)
+            for index, verdict in sorted(verdicts.items()):
                 self._refuse(batch, batch.events[index].raw, verdict)
-            for output in result.outputs:
-                made = Lineage(self._source, emitted)
-                outgoing.append(frame(self._codec, output, service=self._identity.service, emitted=made))
-                emitted += 1
         letters = [batch.letters[place] for place in sorted(batch.letters)]  # however the batch was cut
-        return letters + outgoing, emitted
+        return batch, view, letters + outgoing, self.state.emitted + len(outgoing)
 
-    async def flush(self, producer: Producer) -> int:
-        """Send what the outbox holds, oldest first; returns how many records. Raises Unavailable."""
-        if not self.unsent:
-            self.acknowledged = dict(self.state.offsets)
-            return 0
-        sent = 0
-        for sequence, blob in self.state.outbox():
-            if self.revoked:
-                return sent
-            records = unpack(blob)
-            await producer.send_many(records)
-            if self.revoked:
-                return sent + len(records)
-            self.state.sent(sequence)
-            sent += len(records)
-        self.unsent, self.acknowledged = False, dict(self.state.offsets)
+    def _fold(
+        self, events: Sequence[Event], step: Fold, view: BatchView, outgoing: list[Outgoing], at: int
+    ) -> dict[int, Verdict]:
+        """Fold into ``view`` and ``outgoing``; an event that makes the step raise is found by halving, and refused."""
+        trial = view.fork()
+        try:
+            result = step.fold(self.number, events, trial)
+            framed = self._frame(result.outputs, self.state.emitted + len(outgoing))
+        except Fatal:
+            raise
+        except sqlite3.Error as error:
+            raise Fatal(f"state cannot be read: {error}") from error
+        except Exception as error:
+            if len(events) == 1:
+                log.exception("step_failed", topic=events[0].topic, partition=self.number, offset=events[0].offset)
+                return {at: Reject("step_failed", None, f"{type(error).__name__}: {error}")}
+            half = len(events) // 2
+            verdicts = self._fold(events[:half], step, view, outgoing, at)
+            return verdicts | self._fold(events[half:], step, view, outgoing, at + half)
+        view.adopt(trial)
+        outgoing += framed
+        return {at + index: verdict for index, verdict in result.verdicts.items()}
+
+    def _frame(self, outputs: Sequence[Output], emitted: int) -> list[Outgoing]:
+        service = self._identity.service
+        return [
+            frame(self._codec, output, service=service, emitted=Lineage(self._source, emitted + number))
+            for number, output in enumerate(outputs)
+        ]
+
+    async def flush(self, producer: Producer) -> Counter[str]:
+        """Send what the outbox holds, oldest first, and forget it; returns the records of each topic.
+
+        Raises:
+            Unavailable: the rest waits for the next time.
+        """
+        sent: Counter[str] = Counter()
+        async with self._sending:
+            while self._outbox and not self.revoked:
+                unsent = self._outbox[0]
+                records = unpack(unsent.records) if isinstance(unsent.records, bytes) else unsent.records
+                await producer.send_many(records)
+                sent.update(r.topic for r in records)
+                if self.revoked:
+                    break
+                self.state.sent(unsent.sequence)
+                self._outbox.popleft()
+                self.acknowledged = dict(self.state.offsets) if not self._outbox else unsent.offsets
         return sent
 
-    async def revoke(self, deadline_s: float) -> None:
-        """Let a batch under way finish within the deadline, then let go; what is not committed by then never is."""
+    async def revoke(self, deadline_s: float) -> bool:
+        """Let a batch and a send under way finish within the deadline, then let go.
+
+        What is not committed by then never is. False: a send was still under way, and its producer has to be told to
+        abandon it.
+        """
         try:
-            async with asyncio.timeout(deadline_s), self._busy:
-                self.revoked = True
+            async with asyncio.timeout(deadline_s):
+                async with self._busy:
+                    self.revoked = True
+                async with self._sending:
+                    self.state.close()
+                return True
         except TimeoutError:
-            self.revoked = True
-            return  # a thread still folds over this state; it is closed when that ends
-        self.state.close()
+            self.revoked = True  # a thread may still fold over this state, so it is not closed
+            return not self._sending.locked()

@@ -27,6 +27,8 @@ class SinkShards:
         self._next: dict[TopicPartition, int] = {}
         self._done: dict[TopicPartition, int] = {}
         self._busy = asyncio.Lock()
+        self.buried: Counter[TopicPartition] = Counter()
+        """Dead letters of each partition in the last `take`."""
 
     async def positions(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Where to read on, by the store's own word. Raises Unavailable."""
@@ -59,6 +61,7 @@ class SinkShards:
             Unavailable: some prefix may be durable, and all may be given again.
         """
         async with self._busy:
+            self.buried.clear()
             records = [
                 record
                 for partition, some in polled.items()
@@ -136,5 +139,6 @@ class SinkShards:
         if letters:
             await self._producer.send_many(letters)
         for record, verdict in refused:
+            self.buried[TopicPartition(record.topic, record.partition)] += 1
             self._metrics.count("stream_records_total", 1, topic=record.topic, verdict="reject")
             self._metrics.count("stream_dead_letters_total", 1, topic=record.topic, reason=verdict.reason)

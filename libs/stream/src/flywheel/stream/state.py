@@ -70,8 +70,10 @@ class ShardState:
         marks: Mapping[tuple[str, str], int],
         emitted: int,
         outbox: bytes | None,
-    ) -> None:
+    ) -> int | None:
         """Make a batch durable: its writes, next offsets, marks and what is still to be sent; or nothing of it.
+
+        Returns the number under which ``outbox`` waits to be sent.
 
         Raises:
             Revoked: another owner has opened this state since; nothing was written.
@@ -103,8 +105,9 @@ class ShardState:
             stale = self._stale(marks)
             if stale:
                 db.executemany("DELETE FROM marks WHERE topic=? AND source=?", stale)
+            sequence = None
             if outbox is not None:
-                db.execute("INSERT INTO outbox(records) VALUES (?)", (outbox,))
+                sequence = db.execute("INSERT INTO outbox(records) VALUES (?)", (outbox,)).lastrowid
             db.execute("COMMIT")
         except BaseException as error:
             if db.in_transaction:
@@ -117,6 +120,7 @@ class ShardState:
         for gone in stale:
             del self.marks[gone]
         self.emitted = emitted
+        return sequence
 
     def _stale(self, marks: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
         """Marks of long gone openings: of each source only the newest few can still be sent again."""
@@ -145,16 +149,32 @@ class ShardState:
 
     def digest(self) -> str:
         """Hash of all state tables in key order: equal exactly when the state is byte for byte the same."""
-        digest = blake2b(digest_size=16)
-        for row in self._db.execute("SELECT tbl, key, value FROM state ORDER BY tbl, key"):
-            for part in row:
-                data = part.encode() if isinstance(part, str) else bytes(part)
-                digest.update(len(data).to_bytes(8, "big") + data)
-        return digest.hexdigest()
+        return _digest(self._db)
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def state_digest(path: Path) -> str:
+    """`ShardState.digest` of a file that somebody else may have open, and goes on having. Raises Fatal."""
+    try:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            return _digest(db)
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise Fatal(f"{path} cannot be read as a shard's state: {error}") from error
+
+
+def _digest(db: sqlite3.Connection) -> str:
+    digest = blake2b(digest_size=16)
+    for row in db.execute("SELECT tbl, key, value FROM state ORDER BY tbl, key"):
+        for part in row:
+            data = part.encode() if isinstance(part, str) else bytes(part)
+            digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
 
 
 class BatchView:
@@ -163,6 +183,16 @@ class BatchView:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._written: dict[tuple[str, str], bytes | None] = {}
+
+    def fork(self) -> BatchView:
+        """A view that sees this one's writes and keeps its own apart, until `adopt`."""
+        forked = BatchView(self._db)
+        forked._written = dict(self._written)
+        return forked
+
+    def adopt(self, forked: BatchView) -> None:
+        """Take over what a fork of this view wrote."""
+        self._written = forked._written
 
     def get(self, table: str, key: str) -> bytes | None:
         """The value of a key, or None."""

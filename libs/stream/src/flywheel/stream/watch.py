@@ -1,0 +1,138 @@
+"""Whether the runner gets on: lag, readiness, the age of what is read, and the end of a process that is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+
+from flywheel.observe import Health, Metrics
+from flywheel.stream.errors import Unavailable
+from flywheel.stream.ports import Consumer
+from flywheel.stream.settings import SESSION_TIMEOUT_S, RunnerSettings
+from flywheel.stream.shard import Batch
+from flywheel.stream.stuck import StuckDetector, dump_and_exit
+from flywheel.stream.types import RawRecord, Reject, Skip, TopicPartition
+from flywheel.stream.waits import Waits
+
+Offsets = Mapping[TopicPartition, int]
+
+
+class Watch:
+    """Looks once a second at where a consumer stands.
+
+    Attributes:
+        turned_at: when the event loop last turned (monotonic seconds); long ago after the process was frozen.
+        begin: first offsets of the partitions held, for those of which nothing is done yet.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        consumer: Consumer,
+        waits: Waits,
+        done: Callable[[], Offsets],
+        settings: RunnerSettings,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
+        self._name, self._consumer, self._waits, self._done = name, consumer, waits, done
+        self._after_s, self._metrics, self._health = settings.stuck_after_s, metrics, health
+        self._detector = StuckDetector(self._after_s)
+        self._progress_at = self.turned_at = monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.begin: dict[TopicPartition, int] = {}
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._detector.start()
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._look())]
+
+    def check(self) -> None:
+        """Raise what made looking impossible, if anything did."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    def stop(self) -> None:
+        """Look no longer."""
+        self._detector.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    def progress(self) -> None:
+        """Something was finished."""
+        self._progress_at = monotonic()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the process stood still so long that the group may have given its partitions away."""
+        return monotonic() - self.turned_at > SESSION_TIMEOUT_S / 2
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(min(0.5, self._after_s / 4))
+            self._detector.beat()
+            if not self.frozen:  # else the loop has to see it first
+                self.turned_at = monotonic()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._after_s / 4))
+            self._health.beat(self._name, self._after_s)
+            held = sorted(self._consumer.assignment())
+            if not held:
+                self.progress()  # nothing is ours, or the broker is away and the loop says so
+                continue
+            try:
+                ends = await self._consumer.end_offsets(held)
+            except Unavailable as error:
+                self.progress()
+                self._health.set_ready(self._name, False, error.detail)
+                continue
+            self._health.set_ready(self._name, True, f"{len(held)} partitions")
+            self._judge(self._lag(ends))
+
+    def _lag(self, ends: Offsets) -> Offsets:
+        done = self._done()
+        lag = {p: max(0, end - done.get(p, self.begin.get(p, 0))) for p, end in ends.items()}
+        for partition, records in lag.items():
+            self._metrics.gauge("lag_records", records, topic=partition.topic, partition=partition.partition)
+        return lag
+
+    def _judge(self, lag: Offsets) -> None:
+        if not any(records for partition, records in lag.items() if partition not in self._waits):
+            self.progress()
+        elif monotonic() - self._progress_at > self._after_s:
+            dump_and_exit(f"{sum(lag.values())} records wait, none finished in {self._after_s:g} s")
+
+
+def count_age(metrics: Metrics, polled: Mapping[TopicPartition, Sequence[RawRecord]], now_s: float) -> None:
+    """Observe the age of the oldest record of each partition polled; ``now_s`` is since the epoch."""
+    for partition, records in polled.items():
+        if records:
+            age_s = max(0.0, now_s - records[0].timestamp_ms / 1000)
+            metrics.observe("event_age_seconds", age_s, topic=partition.topic)
+
+
+def count_batch(metrics: Metrics, batch: Batch) -> None:
+    """Count a fold's records by how they ended: ok, skip, reject or repeat."""
+    settled: Counter[tuple[str, str]] = Counter()
+    reasons: Counter[tuple[str, str]] = Counter()
+    for topic, verdict in batch.verdicts:
+        settled[topic, "skip" if isinstance(verdict, Skip) else "reject"] += 1
+        if isinstance(verdict, Reject):
+            reasons[topic, verdict.reason] += 1
+    for topic, count in batch.repeats.items():
+        settled[topic, "repeat"] = count
+    others = list(settled.items())
+    for partition, taken in batch.taken.items():
+        settled[partition.topic, "ok"] += taken
+    for (topic, _), count in others:
+        settled[topic, "ok"] -= count
+    for (topic, kind), count in settled.items():
+        metrics.count("stream_records_total", count, topic=topic, verdict=kind)
+    for (topic, reason), count in reasons.items():
+        metrics.count("stream_dead_letters_total", count, topic=topic, reason=reason)
