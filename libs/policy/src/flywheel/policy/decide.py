@@ -1,13 +1,12 @@
 """Deciding: a compiled policy, a request and the time give an arm and the whole distribution it was drawn from.
 
-The arm is drawn from the computed propensities with a uniform number that is a hash of the request id, the feature
+The arm is drawn from the computed propensities with the decision's own id, a hash of the request id, the feature
 and the policy version, so the logged propensity is the true one, and the same request under the same policy always
 gets the same arm.
 """
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,7 +100,8 @@ class CompiledPolicy:
     arms: tuple[_Arm, ...]
     rules: tuple[tuple[int, tuple[Rule, ...]], ...]
     full_mask: int
-    salt: bytes
+    prefix: blake2b
+    framed_version: bytes
     subsets: dict[int, _Subset] = field(default_factory=dict, compare=False)
 
     def eligible(self, context: Mapping[str, Value]) -> int:
@@ -140,7 +140,6 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
     by_name = {arm.name: arm for arm in arms}
     if policy_event["default_arm"] not in by_name:
         raise ValueError(f"default_arm: {policy_event['default_arm']!r} is not an arm of the policy")
-    salt = f"{policy_event['project']}\0{policy_event['feature']}\0{policy_event['policy_version']}\0"
     compiled = CompiledPolicy(
         project=policy_event["project"],
         feature=policy_event["feature"],
@@ -158,7 +157,8 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
             if arm["eligible_when"] and arm["enabled"]
         ),
         full_mask=sum(1 << index for index, arm in enumerate(declared) if arm["enabled"]),
-        salt=salt.encode(),
+        prefix=_prefix("decision", policy_event["project"], policy_event["feature"]),
+        framed_version=_framed(str(policy_event["policy_version"])),
     )
     if compiled.full_mask:
         compiled.subset(compiled.full_mask)
@@ -179,10 +179,32 @@ def _subset(compiled: CompiledPolicy, mask: int) -> _Subset:
     return _Subset(arms, tuple(arm.name for arm in arms), found.values, cumulative, found.error)
 
 
-def uniform(salt: bytes, request_id: str) -> float:
-    """Return a number in [0, 1) from a hash; 53 bits, so that every double on the grid is alike."""
-    digest = blake2b(salt + request_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+def uniform(decision_id: str) -> float:
+    """Return the number in [0, 1) that drew a decision: the first 53 bits of its id, which is a hash.
+
+    Whoever has the log can draw again: the arm is the first whose cumulative propensity exceeds this.
+    """
+    return (int(decision_id[:14], 16) >> 3) * 2.0**-53
+
+
+def _prefix(*parts: str) -> blake2b:
+    """Return the state of ``event_id``'s hash after its first parts, so that they are hashed once per policy."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(_framed(part))
+    return digest
+
+
+def _framed(part: str) -> bytes:
+    data = part.encode()
+    return len(data).to_bytes(8, "big") + data
+
+
+def _identity(compiled: CompiledPolicy, request_id: str) -> str:
+    """Return ``event_id("decision", project, feature, request_id, version)``."""
+    digest = compiled.prefix.copy()
+    digest.update(_framed(request_id) + compiled.framed_version)
+    return digest.hexdigest()
 
 
 def decide(
@@ -203,7 +225,7 @@ def decide(
         identity = event_id("decision", request.project, request.feature, request.request_id, 0)
         return _certain(identity, arm, absence, (request.feature, 0, "default", None, ()))
     age_us = now_us - compiled.occurred_at_us
-    identity = event_id("decision", compiled.project, compiled.feature, request.request_id, compiled.version)
+    identity = _identity(compiled, request.request_id)
     about = (compiled.feature, compiled.version, compiled.kind, age_us / 1000.0, compiled.context)
     if 0 < compiled.stale_after_us < age_us:
         return _certain(identity, compiled.default, "stale_policy", about)
@@ -211,7 +233,7 @@ def decide(
     if not mask:
         return _certain(identity, compiled.default, "nothing_eligible", about)
     subset = compiled.subset(mask)
-    index = bisect_right(subset.cumulative, uniform(compiled.salt, request.request_id))
+    index = bisect_right(subset.cumulative, uniform(identity))
     arm = subset.arms[index]
     return Decision(
         identity, arm.name, subset.propensities[index], subset.names, subset.propensities, subset.error,
@@ -268,5 +290,11 @@ def _logged(context: Mapping[str, Value], declared: Sequence[str]) -> dict[str, 
     for name in declared:
         value = context.get(name)
         if value is not None:
-            logged[name] = (value if isinstance(value, str) else json.dumps(value))[:_MAX_CONTEXT_TEXT]
+            logged[name] = value[:_MAX_CONTEXT_TEXT] if isinstance(value, str) else _text(value)
     return logged
+
+
+def _text(value: float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
