@@ -1,7 +1,8 @@
 """Bad input straight into the topics, past ingest: each malformed or absurd record of ``llm-calls`` becomes one dead
 letter that says why and names the field, its neighbours become rows, and the counts reconcile.
 
-The recorder runs whole, on the in-memory broker and the embedded engine.
+The recorder and the bandit run whole, on the in-memory broker and the embedded engine. An unknown schema id is not
+among the rows: it waits (a producer was deployed first), as the runner's conformance suite shows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import pytest
 from flywheel.events import Codec, LocalRegistry
 from flywheel.observe import Health, Metrics
 from flywheel.store import StoreSettings, connect, migrate
-from flywheel.stream import MemoryBus, Outgoing, Runner, RunnerSettings, TopicPartition
+from flywheel.stream import Fold, MemoryBus, Outgoing, Runner, RunnerSettings, Sink, TopicPartition
+from flywheel_bandit.wiring import NEEDED, runner_specs
 from flywheel_recorder.adapters import FileStaging
 from flywheel_recorder.sink import RecorderSink
 from flywheel_recorder.tables import Source, Tables
@@ -123,11 +125,15 @@ ROWS: dict[str, tuple[Make, str, str | None]] = {
 }
 
 
+Letter = dict[str, Any]
+VERDICTS = ("ok", "skip", "reject")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of the log: dead letters by the offset they came from, and the ids of the rows."""
 
-    letters: dict[int, dict[str, Any]]
+    letters: dict[int, Letter]
     rows: set[str]
     count: int
     repeats: int
@@ -143,24 +149,20 @@ def log() -> list[bytes | None]:
     return records
 
 
-async def record(folder: Path, values: list[bytes | None]) -> Outcome:
-    bus, metrics = MemoryBus(lambda: NOW_US // 1_000), Metrics()
+async def through(step: Fold | Sink, name: str, state_dir: Path | None, only: Codec, metrics: Metrics) -> list[Letter]:
+    """Run a service's step over the log until all of it is committed; returns the dead letters."""
+    bus, values = MemoryBus(lambda: NOW_US // 1_000), log()
     for value in values:
         bus.append(Outgoing(TOPIC, b"one partition", value))
-    client = connect(StoreSettings(path=folder / "clickhouse"))
-    migrate(client)
-    source = Source(topic=TOPIC, event="llm_call", compacted=False, has_dead_letters=True)
-    tables = Tables(client, FileStaging(folder / "staging"), codec, [source], remembered=1_000)
-    step = RecorderSink(lambda: tables, every_s=0.0, metrics=metrics)
     runner = Runner(
-        service="recorder",
+        service=name,
         service_version="1",
         bus=bus,
-        codec=codec,
+        codec=only,
         step=step,
         topics=[TOPIC],
-        group="recorder",
-        state_dir=None,
+        group=name,
+        state_dir=state_dir,
         metrics=metrics,
         health=Health(),
         settings=RunnerSettings(max_records=50),
@@ -168,12 +170,21 @@ async def record(folder: Path, values: list[bytes | None]) -> Outcome:
     running = asyncio.create_task(runner.run())
     (partition,) = {TopicPartition(r.topic, r.partition) for r in bus.records(TOPIC)}
     async with asyncio.timeout(60):
-        while bus.committed("recorder").get(partition, 0) < len(values):
+        while bus.committed(name).get(partition, 0) < len(values):
             await asyncio.sleep(0.05)
     await runner.stop()
     await running
-    letters = [codec.decode(r.value or b"").value for r in bus.records(f"{TOPIC}.dlq")]
+    return [codec.decode(r.value or b"").value for r in bus.records(f"{TOPIC}.dlq")]
+
+
+async def record(folder: Path) -> Outcome:
+    client = connect(StoreSettings(path=folder / "clickhouse"))
+    migrate(client)
+    source = Source(topic=TOPIC, event="llm_call", compacted=False, has_dead_letters=True)
+    tables = Tables(client, FileStaging(folder / "staging"), codec, [source], remembered=1_000)
     try:
+        step = RecorderSink(lambda: tables, every_s=0.0)
+        letters = await through(step, "recorder", None, codec, Metrics())
         rows = [row[0] for row in client.query("SELECT event_id FROM v_calls").result_rows]
         repeats = client.query("SELECT count() FROM v_duplicates").result_rows[0][0]
     finally:
@@ -183,7 +194,7 @@ async def record(folder: Path, values: list[bytes | None]) -> Outcome:
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return asyncio.run(record(tmp_path_factory.mktemp("recorder"), log()))
+    return asyncio.run(record(tmp_path_factory.mktemp("recorder")))
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -203,3 +214,20 @@ def test_the_neighbours_become_rows_and_the_counts_reconcile(outcome: Outcome) -
     assert outcome.count == len(good)
     assert set(outcome.letters) == {2 * number + 1 for number in range(len(ROWS))}
     assert outcome.count + len(outcome.letters) + outcome.repeats == len(log())
+
+
+async def test_the_bandit_buries_the_unreadable_and_what_is_absurd_in_the_fields_it_reads(tmp_path: Path) -> None:
+    metrics = Metrics()
+    spec = runner_specs()[0]
+    needed = Codec(LocalRegistry.load(), only=NEEDED)
+    letters = await through(spec.make_step(tmp_path), "bandit", tmp_path, needed, metrics)
+    found = {each["source_offset"]: each for each in letters}
+    read = {*NEEDED["llm_call"]}
+    due = {2 * n + 1: (reason, field) for n, (_, reason, field) in enumerate(ROWS.values()) if {field} <= {None, *read}}
+    assert set(found) == set(due)
+    for offset, (reason, field) in due.items():
+        assert found[offset]["field"] == field
+        assert found[offset]["reason"] == reason or field is not None  # each service has its own words for absurd
+    ended = {verdict: metrics.value("stream_records_total", topic=TOPIC, verdict=verdict) for verdict in VERDICTS}
+    assert ended["reject"] == len(letters) == len(found)
+    assert sum(ended.values()) == len(log())
