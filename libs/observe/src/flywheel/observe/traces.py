@@ -11,15 +11,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Tracer
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 ENDPOINT_ENV: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$")
@@ -29,11 +30,16 @@ HeaderPairs = Iterable[tuple[str | bytes, str | bytes]]
 Headers = Mapping[str, str] | HeaderPairs
 
 
+def recording() -> bool:
+    """Whether spans are recorded at all."""
+    return bool(os.environ.get(ENDPOINT_ENV))
+
+
 @lru_cache(maxsize=64)
 def _provider(service: str) -> trace.TracerProvider:
-    if not os.environ.get(ENDPOINT_ENV):
+    if not recording():
         return trace.NoOpTracerProvider()
-    # Imported late: the exporter pulls in an HTTP stack that a process without traces need not load.
+    # Imported late: exporter and SDK are a good part of a service's start, and a process without traces needs neither.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return recording_provider(service, OTLPSpanExporter())
@@ -41,6 +47,10 @@ def _provider(service: str) -> trace.TracerProvider:
 
 def recording_provider(service: str, exporter: SpanExporter) -> TracerProvider:
     """A provider that records every span of ``service`` and exports them in the background."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
@@ -53,9 +63,9 @@ def tracer(service: str) -> Tracer:
 
 def flush_traces(service: str) -> None:
     """Export what is still waiting; call it once, when the process drains."""
-    provider = _provider(service)
-    if isinstance(provider, TracerProvider):
-        provider.shutdown()
+    shutdown = getattr(_provider(service), "shutdown", None)
+    if shutdown is not None:
+        shutdown()
 
 
 def _carrier(headers: Headers) -> dict[str, str]:
@@ -122,7 +132,7 @@ class TraceMiddleware:
     def __init__(self, app: Any, service: str) -> None:
         self.app = app
         self._tracer = tracer(service)
-        self._recording = isinstance(_provider(service), TracerProvider)
+        self._recording = recording()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
