@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from opentelemetry.trace import SpanKind, Tracer
+
+from flywheel import observe
 from flywheel.observe import Metrics
 from flywheel.policy import Decision
 from flywheel_router.core import Decider
@@ -26,11 +29,20 @@ def wall_clock_us() -> int:
 class DecideService:
     """Reads, decides and logs one request; the only place where the router looks at a clock."""
 
-    def __init__(self, decider: Decider, log: DecisionLog, metrics: Metrics, user_hash_key: bytes | None) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        log: DecisionLog,
+        metrics: Metrics,
+        *,
+        user_hash_key: bytes | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._decider = decider
         self._log = log
         self._metrics = metrics
         self._user_hash_key = user_hash_key
+        self._tracer = tracer
 
     def decide(self, body: object, traceparent: str | None, transport: str) -> tuple[Decision, str]:
         """Decide a request as it came off the wire; return the decision and the request's id.
@@ -39,6 +51,15 @@ class DecideService:
             RequestInvalid: naming every field that is wrong.
             LogFull: nothing can be logged, so nothing was decided.
         """
+        if self._tracer is None:
+            return self._decide(body, traceparent, transport)
+        parent = observe.extract({"traceparent": traceparent} if traceparent else {})
+        with observe.span(self._tracer, "decide", parent=parent, kind=SpanKind.SERVER, transport=transport) as span:
+            decision, request_id = self._decide(body, observe.traceparent(), transport)
+            span.set_attributes({"request_id": request_id, "decision_id": decision.decision_id, "arm": decision.arm})
+            return decision, request_id
+
+    def _decide(self, body: object, traceparent: str | None, transport: str) -> tuple[Decision, str]:
         started_s = time.perf_counter()
         trace_id = trace_id_of(traceparent)
         request = read_request(body, trace_id, self.hash_user)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
 from flywheel.events import Codec, load_registry
 from flywheel.journal import open_slot, orphans
-from flywheel.observe import Health, Metrics, announce_port, logger, operations_app, serve
+from flywheel.observe import Health, Metrics, announce_port, flush_traces, logger, operations_app, serve, tracer
+from flywheel.observe.traces import ENDPOINT_ENV
 from flywheel.stream import Bus, CompactedTable, KafkaBus, Producer, Unavailable
 from flywheel_router.app import PolicyPage, RouterApp
 from flywheel_router.board import PolicyBoard
@@ -57,7 +59,9 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
     board = PolicyBoard()
     log = DecisionLog(open_slot(settings.state_dir / "router" / "decisions", **_sizes(settings)), codec, metrics)
     key = settings.user_hash_key.get_secret_value().encode() if settings.user_hash_key else None
-    service = DecideService(Decider(board, remembered=settings.remembered_decisions), log, metrics, key)
+    decider = Decider(board, remembered=settings.remembered_decisions)
+    tracing = tracer("router") if os.environ.get(ENDPOINT_ENV) else None
+    service = DecideService(decider, log, metrics, user_hash_key=key, tracer=tracing)
     remote = RemoteDecisions(log, service.hash_user, wall_clock_us, remembered=settings.remembered_decisions)
     page = PolicyPage(board, health)
     on_policy = follow(board, metrics, page.changed)
@@ -124,6 +128,7 @@ async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = N
             task.cancel()
         await asyncio.gather(stopping, *background, return_exceptions=True)
         parts.log.close()
+        flush_traces("router")
 
 
 async def _until_one_ends(tasks: set[asyncio.Task[Any]]) -> None:
