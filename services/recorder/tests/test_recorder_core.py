@@ -12,6 +12,7 @@ from flywheel_recorder.core import (
     deduplication_token,
     event_id_of,
     halves,
+    hold_back,
     settle,
     sort_out,
     split_repeats,
@@ -111,8 +112,26 @@ def test_halves_are_smaller_and_whole(count: int) -> None:
 
 def test_settling() -> None:
     deleted, bad = Refused("no_value", None, ""), Refused("invalid", "cost_usd", "")
-    assert not settle(deleted, compacted=False, has_dead_letters=True).skip
-    assert settle(deleted, compacted=True, has_dead_letters=True).skip
-    assert not settle(bad, compacted=True, has_dead_letters=True).skip
-    assert settle(bad, compacted=False, has_dead_letters=False).skip
+    held = Refused("unknown_schema", None, "", "hold")
+    assert settle(deleted, compacted=False, has_dead_letters=True).outcome == "reject"
+    assert settle(deleted, compacted=True, has_dead_letters=True).outcome == "skip"
+    assert settle(bad, compacted=True, has_dead_letters=True).outcome == "reject"
+    assert settle(bad, compacted=False, has_dead_letters=False).outcome == "skip"
+    assert settle(held, compacted=False, has_dead_letters=False).outcome == "hold"
     assert wrong_event("llm_call", "decision").detail == "a decision on a topic of llm_calls"
+
+
+def test_an_unknown_schema_holds_back_what_follows_in_its_partition(records: Records) -> None:
+    unknown = b"\0\0\0\x27\x0f" + records.bytes_of()[5:]
+    given_records = [
+        records.call(0),
+        records.raw(unknown, 0),
+        records.raw(b"?", 0),
+        records.raw(unknown, 0),
+        records.call(0),
+        records.raw(b"?", 1),
+        records.call(1),
+    ]
+    batch = hold_back(given_records, sort_out(given_records, nothing), {("llm-calls", 9999)})
+    assert [[row.index for row in group.rows] for group in batch.groups] == [[0, 6]]
+    assert {index: verdict.outcome for index, verdict in batch.refused.items()} == {1: "hold", 5: "reject"}
