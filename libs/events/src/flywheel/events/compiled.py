@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from flywheel.events.declarations import JsonSchema
 
@@ -19,20 +19,17 @@ Read = Callable[[bytes, int], tuple[Any, int]]
 T = TypeVar("T")
 
 _DOUBLE = struct.Struct("<d")
+_SOME_DOUBLE = struct.Struct("<Bd")
 _NULL, _SECOND_BRANCH, _END = b"\x00", b"\x02", b"\x00"
 _CACHED = 4096
 _MAX_SHIFT = 63
-_MISSING = object()
 
 
 class NotCompiled(Exception):
     """A value or bytes outside what the closures handle; fastavro decides."""
 
 
-def _zigzag(n: int) -> bytes:
-    n = (n << 1) ^ (n >> 63)
-    if n >> 64:
-        raise NotCompiled("beyond 64 bits")
+def _unsigned(n: int) -> bytes:
     out = bytearray()
     while n > 127:
         out.append(n & 127 | 128)
@@ -41,7 +38,24 @@ def _zigzag(n: int) -> bytes:
     return bytes(out)
 
 
+# Varints by 14 bits: the last two bytes of one, and two bytes with more to come.
+_LAST = tuple(_unsigned(n) for n in range(1 << 14))
+_MORE = tuple(bytes((n & 127 | 128, n >> 7 | 128)) for n in range(1 << 14))
+
+
+def _zigzag(n: int) -> bytes:
+    n = (n << 1) ^ (n >> 63)
+    if n >> 64:
+        raise NotCompiled("beyond 64 bits")
+    head = b""
+    while n > 16383:  # two bytes at a time
+        head += _MORE[n & 16383]
+        n >>= 14
+    return head + _LAST[n]
+
+
 _VARINTS = tuple(_zigzag(n) for n in range(_CACHED))
+_SOME_VARINTS = tuple(_SECOND_BRANCH + size for size in _VARINTS)
 
 
 def _write_long(value: Any) -> bytes:
@@ -86,16 +100,15 @@ def _write_boolean(value: Any) -> bytes:
 
 def _decimal_writer(scale: int) -> Write:
     def write(value: Any) -> bytes:
-        if value.__class__ is not Decimal:
-            raise NotCompiled("not a Decimal")
-        sign, digits, exponent = value.as_tuple()
-        if not isinstance(exponent, int) or exponent < -scale or len(digits) + exponent + scale > _CACHED:
-            raise NotCompiled("not finite, or finer than the scale")
-        unscaled: int = int("".join(map(str, digits))) * 10 ** (exponent + scale)
-        if sign:
-            unscaled = -unscaled
+        if value.__class__ is not Decimal or not value.is_finite():
+            raise NotCompiled("not a finite Decimal")
+        scaled = value.scaleb(scale)
+        unscaled = int(scaled)
+        # Beyond 96 bits scaleb may have rounded to the context's 28 digits.
+        if unscaled != scaled or unscaled >> 92 not in (0, -1):
+            raise NotCompiled("finer than the scale, or wide")
         size = (unscaled.bit_length() + 8) // 8
-        return _zigzag(size) + unscaled.to_bytes(size, "big", signed=True)
+        return _VARINTS[size] + unscaled.to_bytes(size, "big", signed=True)
 
     return write
 
@@ -130,30 +143,57 @@ def _nullable_writer(write_some: Write) -> Write:
     return write
 
 
+def _write_nullable_string(value: Any) -> bytes:
+    if value is None:
+        return _NULL
+    if value.__class__ is not str:
+        raise NotCompiled("not text")
+    data: bytes = value.encode()
+    size = len(data)
+    return (_SOME_VARINTS[size] if size < _CACHED else _SECOND_BRANCH + _zigzag(size)) + data
+
+
+def _write_nullable_long(value: Any) -> bytes:
+    if value is None:
+        return _NULL
+    if value.__class__ is not int:
+        raise NotCompiled("not an int")
+    return _SOME_VARINTS[value] if 0 <= value < _CACHED else _SECOND_BRANCH + _zigzag(value)
+
+
+def _write_nullable_double(value: Any) -> bytes:
+    if value is None:
+        return _NULL
+    if value.__class__ is not float:
+        raise NotCompiled("not a float")
+    return _SOME_DOUBLE.pack(2, value)
+
+
 def record_writer(schema: JsonSchema) -> Write:
     """Compile a record's writer: ``write(value) -> bytes``; absent fields take their defaults.
+
+    The bytes of all defaults are made once; a value then costs only the fields it has.
 
     Raises:
         NotCompiled: the schema has a type no closure is made for.
     """
-    fields = [(f["name"], f.get("default", _MISSING), *_unwrap(f["type"], _writer)) for f in schema["fields"]]
-    names = frozenset(field[0] for field in fields)
+    places: dict[str, tuple[int, Write]] = {}
+    blank: list[bytes | None] = []
+    for place, field in enumerate(schema["fields"]):
+        write_field = _writer(field["type"])
+        places[field["name"]] = place, write_field
+        blank.append(write_field(field["default"]) if "default" in field else None)
+    place_of = places.__getitem__
 
     def write(value: Any) -> bytes:
-        if not names.issuperset(value):
-            raise NotCompiled("unknown field")
-        get = value.get
-        parts: list[bytes] = []
-        add = parts.append
-        for name, default, nullable, write_some in fields:  # unions are unrolled here: most fields are null
-            some = get(name, default)
-            if nullable:
-                if some is None:
-                    add(_NULL)
-                    continue
-                add(_SECOND_BRANCH)
-            add(write_some(some))
-        return b"".join(parts)
+        parts = blank.copy()
+        try:
+            for name, some in value.items():
+                place, write_field = place_of(name)
+                parts[place] = write_field(some)
+            return b"".join(cast("list[bytes]", parts))  # a required field left None makes this a TypeError
+        except (KeyError, TypeError, AttributeError) as error:
+            raise NotCompiled("an unknown field, a missing one, or a wrong type") from error
 
     return write
 
@@ -168,6 +208,8 @@ def _unwrap(schema: Any, compiled: Callable[[Any], T]) -> tuple[bool, T]:
 
 def _writer(schema: Any) -> Write:
     match schema:
+        case ["null", str(scalar)] if scalar in _NULLABLE_WRITERS:
+            return _NULLABLE_WRITERS[scalar]
         case ["null", some]:
             return _nullable_writer(_writer(some))
         case {"logicalType": "decimal", "type": "bytes", "scale": scale}:
@@ -187,6 +229,11 @@ def _writer(schema: Any) -> Write:
     raise NotCompiled(f"no closure for {schema!r:.80}")
 
 
+_NULLABLE_WRITERS: Mapping[str, Write] = {
+    "string": _write_nullable_string,
+    "long": _write_nullable_long,
+    "double": _write_nullable_double,
+}
 _SCALAR_WRITERS: Mapping[str, Write] = {
     "string": _write_string,
     "long": _write_long,
