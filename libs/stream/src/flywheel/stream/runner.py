@@ -96,7 +96,7 @@ class Runner:
             else SinkShards(step=step, codec=codec, identity=self._identity, producer=self._producer, metrics=metrics)
         )
 
-    # Called by the bus ---------------------------------------------------------------------------------------------
+    # Called by the bus
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Open the shards of these partitions and read on where their state ends, not where the group says."""
