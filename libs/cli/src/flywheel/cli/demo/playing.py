@@ -126,7 +126,7 @@ class _Player:
         while True:
             self.progress.learned = await self.wheel.learned()
             self.on_change(self.progress)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
 
     async def play_phase(self, phase: Phase, queries: Sequence[Query]) -> list[Served]:
         self.progress.phase = phase.name

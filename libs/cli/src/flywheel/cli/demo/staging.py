@@ -127,7 +127,8 @@ def run_demo(plan: DemoPlan, *, step: Callable[[str], None], on_change: Callable
     with Runtime(folder, progress=step) as runtime:
         addresses = Addresses(**{name: runtime.addresses[name] for name in ("kafka", "ingest", "router", "clickhouse")})
         try:
-            played = asyncio.run(_play_all(plan, addresses, charter, text, step=step, on_change=on_change))
+            watched = _watched(runtime, on_change)
+            played = asyncio.run(_play_all(plan, addresses, charter, text, step=step, on_change=watched))
             step("waiting until ClickHouse holds everything")
             result = _judge(plan, charter, played, addresses)
         except Exception as error:
@@ -137,6 +138,21 @@ def run_demo(plan: DemoPlan, *, step: Callable[[str], None], on_change: Callable
             raise DemoFailed(f"{_first_cause(error)}{_tails(runtime)}") from error
         step("stopping")
     return result
+
+
+def _watched(runtime: Runtime, on_change: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """``on_change`` that also looks, once a second, whether a part crashed: the replay need not wait for what is
+    gone."""
+    looked_at = time.monotonic()
+
+    def watched(progress: Progress) -> None:
+        nonlocal looked_at
+        if time.monotonic() - looked_at > 1.0:
+            looked_at = time.monotonic()
+            runtime.check()
+        on_change(progress)
+
+    return watched
 
 
 async def _play_all(

@@ -31,7 +31,7 @@ class RunningWheel:
             app="demo",
             environment="demo",
             decide_timeout_s=10.0,
-            linger_s=0.05,
+            linger_s=0.1,
             raise_errors=True,
         )
 
