@@ -174,7 +174,9 @@ def test_killed_while_it_writes_each_event_is_there_once(broker: KafkaNode, tmp_
         assert running.ask("SELECT uniqExact(event_id) FROM v_calls") == len(sent.good)
         assert running.ask("SELECT max(surplus_rows) FROM v_audit") == 0
         assert running.ask(bad) == sent.bad
-        assert running.ask("SELECT uniqExact(k_partition, k_offset) FROM v_duplicates") == sent.repeats
+        # dead letters may repeat: one that was sent before the kill and not yet behind a row is sent again
+        noted = "SELECT uniqExact(k_partition, k_offset) FROM v_duplicates WHERE event = 'llm_call'"
+        assert running.ask(noted) == sent.repeats
         assert running.ask("SELECT sum(calls) FROM v_cost_by_feature_hour") == len(sent.good)
 
 
