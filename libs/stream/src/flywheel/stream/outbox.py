@@ -1,4 +1,7 @@
-"""A batch's outgoing records as one blob: length-prefixed fields, no pickle."""
+"""A batch's outgoing records as one blob: all lengths, then all bytes. No pickle.
+
+The lengths come first and together, because packing each by itself costs more than the rest of the commit.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +10,50 @@ from collections.abc import Sequence
 
 from flywheel.stream.types import Outgoing
 
-_LENGTH = struct.Struct(">i")
+_COUNT = struct.Struct(">I")
 _NONE = -1
 
 
 def pack(records: Sequence[Outgoing]) -> bytes:
     """Write records one after another."""
+    lengths: list[int] = []
     parts: list[bytes] = []
-    for r in records:
-        for item in (r.topic.encode(), r.key, r.value, r.partition_key):
-            _put(parts, item)
-        parts.append(_LENGTH.pack(len(r.headers)))
-        for name, value in r.headers:
-            _put(parts, name.encode())
-            _put(parts, value)
-    return b"".join(parts)
+    for topic, key, value, headers, partition_key in records:
+        name = topic.encode()
+        lengths.append(len(name))
+        parts.append(name)
+        for item in (key, value, partition_key):
+            if item is None:
+                lengths.append(_NONE)
+            else:
+                lengths.append(len(item))
+                parts.append(item)
+        lengths.append(len(headers))
+        for title, content in headers:
+            label = title.encode()
+            lengths += (len(label), len(content))
+            parts += (label, content)
+    return _COUNT.pack(len(lengths)) + struct.pack(f">{len(lengths)}i", *lengths) + b"".join(parts)
 
 
 def unpack(data: bytes) -> list[Outgoing]:
     """Read what `pack` wrote."""
+    (count,) = _COUNT.unpack_from(data)
+    lengths = iter(struct.unpack_from(f">{count}i", data, _COUNT.size))
+    at = _COUNT.size + 4 * count
+
+    def take(length: int) -> bytes:
+        nonlocal at
+        at += length
+        return data[at - length : at]
+
+    def take_some(length: int) -> bytes | None:
+        return None if length == _NONE else take(length)
+
     found: list[Outgoing] = []
-    at = 0
-    while at < len(data):
-        topic, at = _take(data, at)
-        key, at = _take(data, at)
-        value, at = _take(data, at)
-        chooser, at = _take(data, at)
-        (count,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size
-        headers = []
-        for _ in range(count):
-            name, at = _take(data, at)
-            content, at = _take(data, at)
-            headers.append(((name or b"").decode(), content or b""))
-        found.append(Outgoing((topic or b"").decode(), key, value, headers, chooser))
+    for length in lengths:
+        topic = take(length).decode()
+        key, value, partition_key = (take_some(next(lengths)) for _ in range(3))
+        headers = [(take(next(lengths)).decode(), take(next(lengths))) for _ in range(next(lengths))]
+        found.append(Outgoing(topic, key, value, headers, partition_key))
     return found
-
-
-def _put(parts: list[bytes], item: bytes | None) -> None:
-    if item is None:
-        parts.append(_LENGTH.pack(_NONE))
-    else:
-        parts.append(_LENGTH.pack(len(item)))
-        parts.append(item)
-
-
-def _take(data: bytes, at: int) -> tuple[bytes | None, int]:
-    (length,) = _LENGTH.unpack_from(data, at)
-    at += _LENGTH.size
-    return (None, at) if length == _NONE else (data[at : at + length], at + length)

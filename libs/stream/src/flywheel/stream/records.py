@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flywheel.events import Codec, EventInvalid, Undecodable, UnknownSchema, event_id, header, headers, topics
+from flywheel.events import Codec, EventInvalid, Undecodable, UnknownSchema, event_id, headers, topics
 from flywheel.stream.errors import Fatal
 from flywheel.stream.types import Event, Outgoing, Output, RawRecord, Reject
 
@@ -40,11 +40,14 @@ def decode(codec: Codec, record: RawRecord) -> Event | Reject | None:
 
 
 def lineage(record: RawRecord) -> Lineage | None:
-    """The lineage a record carries, or None for a root event."""
-    source, sequence = header(record.headers, SOURCE), header(record.headers, SEQUENCE)
-    if source is None or sequence is None or not sequence.isdecimal():
+    """The lineage a record carries, or None for a root event. It stands last, so that root events cost one look."""
+    headers = record.headers
+    if len(headers) < 2 or headers[-1][0] != SEQUENCE or headers[-2][0] != SOURCE:
         return None
-    return Lineage(source, int(sequence))
+    try:
+        return Lineage(headers[-2][1].decode(), int(headers[-1][1]))
+    except ValueError:
+        return None
 
 
 def frame(codec: Codec, output: Output, *, service: str, emitted: Lineage) -> Outgoing:

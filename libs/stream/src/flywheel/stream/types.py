@@ -1,24 +1,22 @@
-"""The values that pass through the runner."""
+"""The values that pass through the runner. Those made by the million are named tuples: they cost a third as much."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Headers = Sequence[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class TopicPartition:
+class TopicPartition(NamedTuple):
     """One partition of one topic."""
 
     topic: str
     partition: int
 
 
-@dataclass(frozen=True, slots=True)
-class RawRecord:
+class RawRecord(NamedTuple):
     """A record as the broker gave it."""
 
     topic: str
@@ -30,8 +28,7 @@ class RawRecord:
     headers: Headers = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A record whose value was decoded."""
 
     raw: RawRecord
@@ -104,8 +101,7 @@ class FoldResult:
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record ready for the broker; ``partition`` None lets the key choose."""
 
     topic: str
