@@ -51,8 +51,8 @@ class Pace:
     ``ahead`` requests that the policy has not learned from, so that a slow machine slows the replay and not the
     learning."""
 
-    per_s: float = 75.0
-    at_once: int = 8
+    per_s: float = 65.0
+    at_once: int = 4
     ahead: int = 60
     patience_s: float = 30.0
 

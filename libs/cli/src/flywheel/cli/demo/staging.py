@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import uvloop
 
 from flywheel.cli.addresses import Addresses
 from flywheel.cli.demo.checking import Counts, compare_scores, count_everything, questions, wait_for_rows
@@ -128,7 +129,9 @@ def run_demo(plan: DemoPlan, *, step: Callable[[str], None], on_change: Callable
         addresses = Addresses(**{name: runtime.addresses[name] for name in ("kafka", "ingest", "router", "clickhouse")})
         try:
             watched = _watched(runtime, on_change)
-            played = asyncio.run(_play_all(plan, addresses, charter, text, step=step, on_change=watched))
+            playing = _play_all(plan, addresses, charter, text, step=step, on_change=watched)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                played = runner.run(playing)
             step("waiting until ClickHouse holds everything")
             result = _judge(plan, charter, played, addresses)
         except Exception as error:
