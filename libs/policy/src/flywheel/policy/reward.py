@@ -1,8 +1,8 @@
 """The composite reward of a request: quality less priced cost and latency, from whatever parts are there.
 
 ``reward = quality - cost / ref_cost_usd * w_cost - latency / ref_latency_ms * w_latency``, clipped to the charter's
-range. Money stays ``Decimal`` until the division that makes it a number. Unobserved is never 0: what a missing part
-means is declared.
+range. Money is added up as ``Decimal`` and becomes a float only in the last division. Unobserved is never 0: what a
+missing part means is declared.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RewardRule:
     quality: tuple[tuple[str, float], ...]
     cost_weight: float
     latency_weight: float
-    reference_cost_usd: Decimal
+    reference_cost_usd: float
     reference_latency_ms: float
     low: float
     high: float
@@ -72,7 +72,7 @@ class RewardRule:
             quality=tuple(charter.quality.items()),
             cost_weight=charter.weights.cost,
             latency_weight=charter.weights.latency,
-            reference_cost_usd=Decimal(repr(charter.reference.cost_usd)),
+            reference_cost_usd=charter.reference.cost_usd,
             reference_latency_ms=charter.reference.latency_ms,
             low=low,
             high=high,
@@ -133,7 +133,7 @@ def _reward(
         parts["quality"] = quality
     if rule.cost_weight:
         if cost is not None:
-            parts["cost"] = term = -float(cost / rule.reference_cost_usd) * rule.cost_weight
+            parts["cost"] = term = -float(cost) / rule.reference_cost_usd * rule.cost_weight
             reward = None if reward is None else reward + term
         elif not rule.omit_cost:
             reward = None

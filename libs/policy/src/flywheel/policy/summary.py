@@ -88,7 +88,7 @@ class Summary:
             arms = self.spans[span] = {}
         old = arms.get(arm)
         new = sums if old is None else (old[0] + sums[0], old[1] + sums[1], old[2] + sums[2])
-        if any(new):
+        if new[0] or new[1] or new[2]:
             arms[arm] = new
             return
         arms.pop(arm, None)

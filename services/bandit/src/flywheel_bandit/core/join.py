@@ -20,6 +20,7 @@ MAX_PARTS = 512
 """Parts of one kind kept for a request; more are refused, so that no request can fill the state."""
 
 DECISION, CALL, QUALITY = 0, 1, 2
+FAILED = ("ERROR", "TIMEOUT")
 Timer = tuple[str, int]
 NEVER: Timer = ("", 0)
 Part = list[Any]
@@ -45,7 +46,7 @@ class Entry:
 
     __slots__ = ("parts", "timer", "told")
 
-    def __init__(self, parts: tuple[list[Part], list[Part], list[Part]], told: list[Told], timer: Timer) -> None:
+    def __init__(self, parts: tuple[list[Part], list[Part], list[Part]], told: list[list[Any]], timer: Timer) -> None:
         self.parts = parts
         self.told = told
         self.timer = timer
@@ -59,11 +60,11 @@ class Entry:
     def decode(cls, data: bytes) -> Entry:
         """Return the entry that ``encode`` wrote."""
         decisions, calls, quality, told, timer = orjson.loads(data)
-        return cls((decisions, calls, quality), [Told(*item) for item in told], (timer[0], timer[1]))
+        return cls((decisions, calls, quality), told, (timer[0], timer[1]))
 
     def encode(self) -> bytes:
         """Return canonical bytes."""
-        return orjson.dumps([*self.parts, [tuple(told) for told in self.told], self.timer])
+        return orjson.dumps((*self.parts, self.told, self.timer))
 
     def add(self, kind: int, part: Part) -> str | None:
         """Add a part; return why it changed nothing (``duplicate``, ``too_many_parts``), or None."""
@@ -83,19 +84,14 @@ class Entry:
             known.sort(key=_by_time)
         return None
 
-    @property
-    def features(self) -> list[str]:
-        """Features decided for this request."""
-        return [feature for feature, _, _ in self.decided()]
-
     def decided(self) -> list[tuple[str, int, int]]:
         """Return each decided feature with the times of its first decision, where its attribution window starts, and
         of its newest, which says what charter applies.
         """
         decisions = self.parts[DECISION]
         if len(decisions) == 1:
-            at_us, _, feature = decisions[0][:3]
-            return [(feature, at_us, at_us)]
+            only = decisions[0]
+            return [(only[2], only[0], only[0])]
         times: dict[str, list[int]] = {}
         for part in decisions:
             times.setdefault(part[2], []).append(part[0])
@@ -108,14 +104,14 @@ class Entry:
     def told_of(self, feature: str) -> Told | None:
         """Return what was told before."""
         for told in self.told:
-            if told.feature == feature:
-                return told
+            if told[0] == feature:
+                return Told(*told)
         return None
 
     def tell(self, told: Told) -> None:
         """Remember what was told."""
-        others = [other for other in self.told if other.feature != told.feature]
-        self.told = sorted([*others, told]) if others else [told]
+        others = [other for other in self.told if other[0] != told.feature]
+        self.told = sorted([*others, list(told)]) if others else [list(told)]
 
 
 def _by_time(part: Part) -> tuple[int, str]:
@@ -149,7 +145,7 @@ def quality_part(value: dict[str, Any], name: str, score: float) -> Part:
 def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | None:
     """Return what can be told of a request now, None while it waits for parts."""
     decisions, calls, quality = _of_feature(entry, feature)
-    if not calls and not closed:
+    if not closed and _waits(terms, calls, quality):
         return None
     scores = {part[3]: part[4] for part in quality}
     attempts = [Attempt(part[3], None if part[4] is None else Decimal(part[4]), part[5]) for part in calls]
@@ -165,14 +161,26 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     return Story(told, decision, calls, quality, composed, timed_out, decisions)
 
 
+def _waits(terms: Terms, calls: list[Part], quality: list[Part]) -> bool:
+    """Whether it is plain without adding anything up that parts are still waited for."""
+    if not calls:
+        return True
+    return terms.rule.wait and len(quality) < len(terms.rule.quality) and all(call[3] not in FAILED for call in calls)
+
+
 def _of_feature(entry: Entry, feature: str) -> tuple[list[Part], list[Part], list[Part]]:
     """Return the parts that concern a feature: those that name it, and calls and quality that name none."""
     decisions, calls, quality = entry.parts
     if len(decisions) > 1:
         decisions = [part for part in decisions if part[2] == feature]
-    calls = [part for part in calls if part[2] == feature or part[2] is None]
-    quality = [part for part in quality if part[2] == feature or part[2] is None]
-    return decisions, calls, quality
+    return decisions, _concerning(feature, calls), _concerning(feature, quality)
+
+
+def _concerning(feature: str, parts: list[Part]) -> list[Part]:
+    for part in parts:
+        if part[2] != feature and part[2] is not None:
+            return [other for other in parts if other[2] == feature or other[2] is None]
+    return parts
 
 
 def _served(decisions: list[Part], calls: list[Part]) -> Part:
@@ -212,10 +220,12 @@ class Story(NamedTuple):
     def outcome(self, project: str, request_id: str) -> dict[str, Any]:
         """Return the ``outcome`` event."""
         decision, calls, composed = self.decision, self.calls, self.composed
-        facts = "".join([part[1] for parts in (self.decisions, calls, self.quality) for part in parts])
+        facts = [part[1] for part in self.decisions]
+        facts += [part[1] for part in calls]
+        facts += [part[1] for part in self.quality]
         waiting = not self.timed_out and (composed.missing or not calls)
         return {
-            "event_id": event_id("outcome", self.told.revision, facts),
+            "event_id": event_id("outcome", f"{self.told.revision}/{'/'.join(facts)}"),
             "project": project,
             "request_id": request_id,
             "occurred_at": decision[0],
@@ -238,7 +248,7 @@ class Story(NamedTuple):
             "missing": list(composed.missing),
             "status": "timed_out" if self.timed_out else "waiting" if waiting else "complete",
             "calls": len(calls),
-            "errors": sum(part[3] in ("ERROR", "TIMEOUT") for part in calls),
+            "errors": len([part for part in calls if part[3] in FAILED]),
             "revision": self.told.revision,
             "completed_at": self.completed_at_us,
         }
@@ -247,6 +257,6 @@ class Story(NamedTuple):
 def _model(calls: list[Part]) -> str | None:
     """Return the model of the newest call that worked, else of the newest."""
     for call in reversed(calls):
-        if call[3] not in ("ERROR", "TIMEOUT"):
+        if call[3] not in FAILED:
             return str(call[6])
     return str(calls[-1][6]) if calls else None

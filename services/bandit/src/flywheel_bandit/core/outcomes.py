@@ -24,8 +24,6 @@ from flywheel_bandit.core.learned import Learned
 OUTCOMES_TOPIC = "llm-outcomes"
 SUMMARIES_TOPIC = "arm-summaries"
 CLOSING, LEAVING = "closing", "leaving"
-Arrived = tuple[int, int, Part]
-Plan = tuple[list[tuple[str, Terms, bool]], Timer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,21 @@ class OutcomeFold:
         return FoldResult(batch.finish(), verdicts)
 
 
+@dataclass(slots=True)
+class _Feature:
+    """A feature met in a batch. ``learned`` is read when something is to be added to it, and then written back."""
+
+    project: str
+    name: str
+    key: str
+    history: History | None
+    learned: Learned | None = None
+
+
+Arrived = tuple[int, int, Part]
+Plan = tuple[list[tuple[_Feature, Terms, bool]], Timer]
+
+
 class _Batch:
     """One batch over one shard: what was read from the state, what changed, what is to be sent."""
 
@@ -79,8 +92,7 @@ class _Batch:
         # Parts are late by what was known before the batch: a batch may span more event time than a window.
         self._late_us = self._leave_us = _slowest(self._times, self._skew_us)
         self._outputs: list[Output] = []
-        self._histories: dict[str, History | None] = {}
-        self._learned: dict[str, tuple[str, str, Learned]] = {}
+        self._features: dict[str, _Feature] = {}
 
     def sort(self, events: Sequence[Event], verdicts: dict[int, Skip | Reject]) -> dict[str, list[Arrived]]:
         """Sort the usable events by request, and move the shard's event time on."""
@@ -121,14 +133,14 @@ class _Batch:
 
     def _judge_again(self, changed: set[str]) -> None:
         for key in sorted(changed):
-            known = self._history(key)
-            if known is not None and self._state.get("learned", key) is not None:
-                project, _, feature = key.partition("/")
-                self._learned_of(project, feature).forget_others(known)
+            project, _, name = key.partition("/")
+            feature = self._feature(project, name)
+            if feature.history is not None and self._state.get("learned", key) is not None:
+                self._learned(feature).forget_others(feature.history)
         for request, data in list(self._state.scan("requests")):
             entry = Entry.decode(data)
             project = request.partition(SEPARATOR)[0]
-            if any(feature_key(project, feature) in changed for feature in entry.features):
+            if any(feature_key(project, name) in changed for name, _, _ in entry.decided()):
                 self._look(request, entry)
 
     def add(self, by_request: dict[str, list[Arrived]], verdicts: dict[int, Skip | Reject]) -> None:
@@ -170,15 +182,16 @@ class _Batch:
         """Tell what can be told of a request now, and set when to look again."""
         judged, timer = plan or self._plan(request, entry)
         for feature, terms, closed in judged:
-            story = tell(entry, terms, feature=feature, closed=closed)
+            story = tell(entry, terms, feature=feature.name, closed=closed)
             if story is None:
                 continue
-            old = entry.told_of(feature)
+            old = entry.told_of(feature.name)
             if old is None or old.revision != story.told.revision:
-                project, _, request_id = request.partition(SEPARATOR)
-                self._learned_of(project, feature).replace(old, story)
+                self._learned(feature).replace(old, story)
                 entry.tell(story.told)
-                self._outputs.append(Output(OUTCOMES_TOPIC, request_id, "outcome", story.outcome(project, request_id)))
+                request_id = request[len(feature.project) + len(SEPARATOR) :]
+                outcome = story.outcome(feature.project, request_id)
+                self._outputs.append(Output(OUTCOMES_TOPIC, request_id, "outcome", outcome))
         if timer != entry.timer:
             if entry.timer != NEVER:
                 self._state.delete(entry.timer[0], _timer_key(entry.timer[1], request))
@@ -191,49 +204,52 @@ class _Batch:
 
         That is when the next window closes, else when to let the request go.
         """
-        project = request.partition(SEPARATOR)[0]
-        judged: list[tuple[str, Terms, bool]] = []
+        judged: list[tuple[_Feature, Terms, bool]] = []
+        decided = entry.decided()
+        if not decided:
+            return judged, (LEAVING, entry.newest_us() + self._unclaimed_us)
+        project = request[: request.index(SEPARATOR)]
         closes_us = leaves_us = 0
-        for feature, first_us, last_us in entry.decided():
-            known = self._history(feature_key(project, feature))
-            if known is None:
+        for name, first_us, last_us in decided:
+            feature = self._feature(project, name)
+            if feature.history is None:
                 leaves_us = max(leaves_us, first_us + self._unclaimed_us)
                 continue
-            terms = known.at(last_us)
+            terms = feature.history.at(last_us)
             end_us = first_us + terms.window_us
             closed = self._clock_us > end_us
             judged.append((feature, terms, closed))
             leaves_us = max(leaves_us, end_us + self._grace_us)
             if not closed and (not closes_us or end_us < closes_us):
                 closes_us = end_us
-        if closes_us:
-            return judged, (CLOSING, closes_us)
-        return judged, (LEAVING, leaves_us or entry.newest_us() + self._unclaimed_us)
+        return judged, ((CLOSING, closes_us) if closes_us else (LEAVING, leaves_us))
 
     def finish(self) -> list[Output]:
         """Write what changed and return what is to be sent: outcomes, then a summary per feature that changed."""
         self._state.put("shard", "times", orjson.dumps(self._times))
-        for key in sorted(self._learned):
-            project, feature, learned = self._learned[key]
-            self._state.put("learned", key, learned.encode())
-            known = self._history(key)
-            if known is not None:
-                value = learned.event(project, feature, self._shard, known)
+        for key in sorted(self._features):
+            feature = self._features[key]
+            if feature.learned is None:
+                continue
+            self._state.put("learned", key, feature.learned.encode())
+            if feature.history is not None:
+                value = feature.learned.event(feature.project, feature.name, self._shard, feature.history)
                 name = f"{key}/{self._shard}"
                 self._outputs.append(Output(SUMMARIES_TOPIC, name, "arm_summary", value, partition_key=key))
         return self._outputs
 
-    def _history(self, key: str) -> History | None:
-        if key not in self._histories:
-            self._histories[key] = history(decode_rows(self._state.get("charters", key)))
-        return self._histories[key]
-
-    def _learned_of(self, project: str, feature: str) -> Learned:
-        key = feature_key(project, feature)
-        found = self._learned.get(key)
+    def _feature(self, project: str, name: str) -> _Feature:
+        key = feature_key(project, name)
+        found = self._features.get(key)
         if found is None:
-            found = self._learned[key] = (project, feature, Learned.decode(self._state.get("learned", key)))
-        return found[2]
+            known = history(decode_rows(self._state.get("charters", key)))
+            found = self._features[key] = _Feature(project, name, key, known)
+        return found
+
+    def _learned(self, feature: _Feature) -> Learned:
+        if feature.learned is None:
+            feature.learned = Learned.decode(self._state.get("learned", feature.key))
+        return feature.learned
 
 
 def _slowest(times: Sequence[int], tolerance_us: int) -> int:
