@@ -93,3 +93,22 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     while left_running(home) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left_running(home) == []
+
+
+def test_a_part_that_crashes_ends_the_demo_with_the_end_of_its_log(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    env = environment(home, FLYWHEEL_DATA=str(tmp_path / "absent"))
+    with subprocess.Popen(
+        command(), env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "/2000" in line:
+                break
+        children = psutil.Process(demo.pid).children(recursive=True)
+        next(child for child in children if "flywheel_bandit" in child.cmdline()).kill()
+        _, err = demo.communicate(timeout=120)
+    assert demo.returncode == 1
+    assert "bandit: ended by itself (SIGKILL)" in err
+    assert '"service":"bandit"' in err
+    assert left_running(home) == []

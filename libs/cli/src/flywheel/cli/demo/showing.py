@@ -35,9 +35,6 @@ class Display:
         self._counted = 0
 
     def __enter__(self) -> Display:
-        if self._console.is_terminal:
-            self._live = Live(Text("waiting for the first policy"), console=self._console, refresh_per_second=8)
-            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -65,14 +62,17 @@ class Display:
         self._counted = len(progress.served)
         done = self._counted == progress.total
         now = time.monotonic()
-        if now - self._printed_at < (0.12 if self._live else 2.0) and not (done and self._live):
+        if now - self._printed_at < (0.12 if self._live else 2.0) and not done:
             return
         self._printed_at = now
         line = progress_line(progress, self._experiment.arms, self._reward)
-        if self._live is not None:
-            self._live.update(Text(line))
-        else:
+        if not self._console.is_terminal:
             self._console.print(line, markup=False)
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=8)
+            self._live.start()
+        self._live.update(Text(line))
 
 
 def progress_line(progress: Progress, arms: Sequence[str], reward: float) -> str:
