@@ -31,8 +31,7 @@ demo: $(READY) ## Replay recorded calls through the whole system and show what i
 
 test: $(READY) lint types ## Everything CI runs: lint, types, import rules, tests, coverage of cores and libs
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run --parallel-mode -m pytest
-	@$(BIN)/python -m coverage combine --quiet
+	$(PYTEST) -n 2 --dist loadfile --cov --cov-report= --durations=15
 	$(BIN)/python tests/coverage_gate.py
 
 quick: $(READY) ## The tests that need no broker
