@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -18,6 +19,7 @@ from flywheel.observe import (
     extract,
     flush_traces,
     inject,
+    past_span,
     span,
     traceparent,
     tracer,
@@ -80,6 +82,23 @@ async def test_one_trace_goes_from_http_through_kafka_headers_into_the_next_serv
     assert fold.parent is not None
     assert fold.parent.span_id == http.context.span_id
     assert (http.resource.attributes["service.name"], fold.resource.attributes["service.name"]) == ("ingest", "bandit")
+
+
+def test_a_record_handled_later_continues_its_trace_from_when_it_was_appended(exported: InMemorySpanExporter) -> None:
+    appended_ns = time.time_ns() - 2_000_000_000
+    headers = [("traceparent", PARENT.encode())]
+    past_span("recorder", "recorder llm-calls", parent=extract(headers), started_ns=appended_ns, offset=7)
+    past_span("recorder", "recorder llm-calls", parent=extract([]), started_ns=appended_ns)
+    flush_traces("recorder")
+    (span_made,) = exported.get_finished_spans()
+    assert f"{span_made.context.trace_id:032x}" == PARENT.split("-")[1]
+    assert span_made.start_time == appended_ns
+    assert span_made.end_time is not None
+    assert span_made.end_time >= appended_ns + 2_000_000_000
+
+
+def test_without_an_exporter_a_handled_record_costs_nothing() -> None:
+    past_span("recorder", "recorder llm-calls", parent=extract([("traceparent", PARENT.encode())]), started_ns=1)
 
 
 async def test_without_an_exporter_nothing_is_recorded_and_the_ids_pass_through() -> None:

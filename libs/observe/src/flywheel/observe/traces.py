@@ -125,6 +125,17 @@ def span(
         yield current
 
 
+def past_span(service: str, name: str, *, parent: Context, started_ns: int, **attributes: str | int | float) -> None:
+    """Record a span of kind consumer that began at ``started_ns`` (nanoseconds since the epoch) and ends now, as a
+    child of a trace that came in by ``extract``; without that trace nothing is recorded."""
+    if not recording() or not trace.get_current_span(parent).get_span_context().is_valid:
+        return
+    made = tracer(service).start_span(
+        name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes, start_time=started_ns
+    )
+    made.end()
+
+
 class TraceMiddleware:
     """ASGI: continues the trace of the request, one server span each. Without traces and without ``traceparent`` it
     adds one look at the headers."""

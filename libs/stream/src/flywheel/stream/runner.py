@@ -29,7 +29,7 @@ from flywheel.stream.sink import SinkShards
 from flywheel.stream.state import ShardState
 from flywheel.stream.types import RawRecord, TopicPartition
 from flywheel.stream.waits import Waits
-from flywheel.stream.watch import Watch, count_age, count_batch
+from flywheel.stream.watch import Watch, count_age, count_batch, trace_handled
 
 T = TypeVar("T")
 log = logger("stream.runner")
@@ -377,6 +377,7 @@ class Runner:
     def _progress(self, records: Records) -> None:
         if records:
             self._watch.progress()
+        trace_handled(self._identity.service, records)
         for partition in records:
             self._waits.succeeded(partition)
 

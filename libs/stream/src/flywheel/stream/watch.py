@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
-from flywheel.observe import Health, Metrics
+from flywheel.observe import Health, Metrics, extract, past_span, recording
 from flywheel.stream.errors import Unavailable
 from flywheel.stream.ports import Consumer
 from flywheel.stream.settings import SESSION_TIMEOUT_S, RunnerSettings
@@ -115,6 +115,23 @@ def count_age(metrics: Metrics, polled: Mapping[TopicPartition, Sequence[RawReco
         if records:
             age_s = max(0.0, now_s - records[0].timestamp_ms / 1000)
             metrics.observe("event_age_seconds", age_s, topic=partition.topic)
+
+
+def trace_handled(service: str, records: Mapping[TopicPartition, Sequence[RawRecord]]) -> None:
+    """Continue the trace that each record carries: a span from the broker's append to the durable effect."""
+    if not recording():
+        return
+    for partition, handled in records.items():
+        for record in handled:
+            past_span(
+                service,
+                f"{service} {partition.topic}",
+                parent=extract(record.headers),
+                started_ns=record.timestamp_ms * 1_000_000,
+                topic=partition.topic,
+                partition=partition.partition,
+                offset=record.offset,
+            )
 
 
 def count_batch(metrics: Metrics, batch: Batch) -> None:
