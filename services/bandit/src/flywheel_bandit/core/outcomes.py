@@ -169,14 +169,14 @@ class _Batch:
     def fire_timers(self) -> None:
         """Look again at the requests whose window has closed, then let go those kept long enough."""
         stop = _timer_key(self._clock_us, "")
-        while due := [value.decode() for _, value in self._state.scan(CLOSING, "", stop, 10_000)]:
+        while due := [_request_of(key) for key, _ in self._state.scan(CLOSING, "", stop, 10_000)]:
             stored = self._state.get_many("requests", due)
             for request in due:
                 self._look(request, Entry.decode(stored[request]))
         # What a request taught stays in the sums.
-        for key, value in list(self._state.scan(LEAVING, "", _timer_key(self._leave_us, ""))):
+        for key, _ in list(self._state.scan(LEAVING, "", _timer_key(self._leave_us, ""))):
             self._state.delete(LEAVING, key)
-            self._state.delete("requests", value.decode())
+            self._state.delete("requests", _request_of(key))
 
     def _look(self, request: str, entry: Entry, plan: Plan | None = None) -> None:
         """Tell what can be told of a request now, and set when to look again."""
@@ -196,7 +196,7 @@ class _Batch:
             if entry.timer != NEVER:
                 self._state.delete(entry.timer[0], _timer_key(entry.timer[1], request))
             entry.timer = timer
-            self._state.put(timer[0], _timer_key(timer[1], request), request.encode())
+            self._state.put(timer[0], _timer_key(timer[1], request), b"")
         self._state.put("requests", request, entry.encode())
 
     def _plan(self, request: str, entry: Entry) -> Plan:
@@ -260,4 +260,8 @@ def _slowest(times: Sequence[int], tolerance_us: int) -> int:
 
 def _timer_key(due_us: int, request: str) -> str:
     """Return a key that sorts by time."""
-    return f"{due_us:016x}{SEPARATOR}{request}"
+    return f"{due_us:016x}{request}"
+
+
+def _request_of(timer_key: str) -> str:
+    return timer_key[16:]
