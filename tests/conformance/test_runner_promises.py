@@ -46,7 +46,7 @@ def log_of(topic_names: Sequence[str]) -> dict[TopicPartition, list[RawRecord]]:
 
 
 async def run(step: Fold, logs: dict[TopicPartition, list[RawRecord]], seed: int | None) -> tuple[str, list[Outgoing]]:
-    """Fold the logs, whole or cut and interleaved by ``seed`` with restarts in between; the state's digest and outputs."""
+    """Fold the logs, whole or cut and interleaved by ``seed`` with restarts; returns the digest and the outputs."""
     state, sent = ShardState(None), MemoryBus(lambda: 0)
     at = dict.fromkeys(logs, 0)
     dice = random.Random(seed)
