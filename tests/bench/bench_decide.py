@@ -123,16 +123,27 @@ def cpu_s(process: psutil.Process) -> float:
     return float(used.user + used.system)
 
 
+async def settled(port: int) -> float:
+    """Wait until Kafka has every decision; returns the seconds that took."""
+    started = time.perf_counter()
+    async with httpx.AsyncClient() as http, asyncio.timeout(60):
+        while b"flywheel_decision_log_pending 0.0" not in (await http.get(f"http://127.0.0.1:{port}/metrics")).content:
+            await asyncio.sleep(0.05)
+    return time.perf_counter() - started
+
+
 async def over_http(port: int, process: psutil.Process, empty_port: int) -> None:
     """Throughput with every connection busy, then latency on two schedules."""
     checked(await closed_loop(port, requests("warm"), connections=CONNECTIONS, seconds=2))
     before_s = cpu_s(process)
     ours = checked(await closed_loop(port, requests("closed"), connections=CONNECTIONS, seconds=SECONDS))
+    behind_s = await settled(port)
     us = (cpu_s(process) - before_s) / len(ours.latencies_ms) * 1e6
     empty = checked(await closed_loop(empty_port, requests("e"), connections=CONNECTIONS, seconds=SECONDS))
-    note = f"{CONNECTIONS} connections, one worker, log on; {us:.0f} us of the router's CPU per request"
+    note = f"{CONNECTIONS} connections, one worker; {us:.0f} us CPU per request; all in Kafka {behind_s:.1f} s after"
     write(Result("decide_http", ours.per_second, "requests/s", empty.per_second, "empty ASGI app", COMMAND, note))
     for name, per_second, share in (("p99", SCHEDULE_PER_S, 0.99), ("p50", CALM_PER_S, 0.5)):
+        await settled(port)
         load = checked(await open_loop(port, requests(name), per_second=per_second, seconds=SECONDS))
         bare = checked(await open_loop(empty_port, requests("e"), per_second=per_second, seconds=SECONDS))
         note = f"open loop at {per_second} requests/s, {load.per_second:.0f}/s answered; latency from the schedule"

@@ -71,23 +71,23 @@ async def test_two_routers_share_a_folder_and_orphans_are_drained(tmp_path: Path
 async def test_batches_are_acknowledged_one_by_one(tmp_path: Path) -> None:
     class Failing(KeptProducer):
         async def send_many(self, records: Any) -> None:
-            if len(self.sent) >= 128:
+            if len(self.sent) >= 512:
                 raise Unavailable("away")
             await super().send_many(records)
 
     metrics = Metrics()
     with Journal(tmp_path) as journal:
-        for number in range(200):
+        for number in range(900):
             journal.append(pack({"event_id": "x", "request_id": str(number), "occurred_at": 0}, b"v", None))
         producer, healthy = Failing(), KeptProducer()
         with pytest.raises(Unavailable):
             while journal.unread:
                 await send_batch(journal, producer, metrics)
-        assert journal.waiting == 200 - len(producer.sent)
+        assert journal.waiting == 900 - len(producer.sent)
         journal.rewind()
         while journal.unread:
             await send_batch(journal, healthy, metrics)
-        assert [record.key for record in producer.sent + healthy.sent] == [str(n).encode() for n in range(200)]
+        assert [record.key for record in producer.sent + healthy.sent] == [str(n).encode() for n in range(900)]
 
 
 NOW_US = 1_790_000_060_000_000

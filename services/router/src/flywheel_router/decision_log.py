@@ -21,8 +21,11 @@ TOPIC: Final = "llm-decisions"
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<BqBBH")  # version, occurred_at_us, lengths of event id, traceparent and key
 # What is appended is safe already, so it may wait to go with others: a batch of 8 costs five times as much CPU per
-# record as one of 64. A larger one would hold up answers while it is handed to the producer.
+# record as one of 64. A larger one would hold up answers while it is handed to the producer; only a log that has fallen
+# behind is worth that.
 _BATCH_RECORDS: Final = 64
+_BEHIND_RECORDS: Final = 512
+_CATCH_UP_RECORDS: Final = 256
 _LINGER_S: Final = 0.02
 
 
@@ -124,7 +127,7 @@ async def send_batch(journal: Journal, producer: SendMany, metrics: Metrics) -> 
     Raises:
         Unavailable: Kafka is away; what was not acknowledged is still in the journal, behind its cursor.
     """
-    entries = journal.read(limit=_BATCH_RECORDS)
+    entries = journal.read(limit=_BATCH_RECORDS if journal.unread < _BEHIND_RECORDS else _CATCH_UP_RECORDS)
     if entries:
         await producer.send_many([unpack(entry) for entry in entries])
         journal.acknowledge(entries[-1].sequence)
