@@ -115,7 +115,9 @@ def show_result(console: Console, result: DemoResult) -> None:
     ]
     if result.fallbacks:
         rows.append(["decided by the declared default", str(result.fallbacks)])
-    console.print(table(["", ""], rows))
+    facts = table(["", ""], rows)
+    facts.show_header = False
+    console.print(facts)
     for question, sql, answer in result.answers:
         console.print(f"\n{question}", style="bold")
         console.print(sql, style="dim", markup=False)
