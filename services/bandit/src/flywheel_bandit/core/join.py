@@ -158,7 +158,7 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     revision = 2 * (len(decisions) + len(calls) + len(quality)) + timed_out + terms.revision
     learned = composed.reward_nano if decision[3] in terms.arms else None
     told = Told(feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned)
-    return Story(told, decision, calls, quality, composed, timed_out, decisions)
+    return Story(told, decision, calls, quality, composed, timed_out, decisions, terms.revision)
 
 
 def _waits(terms: Terms, calls: list[Part], quality: list[Part]) -> bool:
@@ -203,6 +203,7 @@ class Story(NamedTuple):
     composed: Composition
     timed_out: bool
     decisions: list[Part]
+    charter_revision: int
 
     @property
     def newest_unit(self) -> int:
@@ -217,8 +218,13 @@ class Story(NamedTuple):
             newest = max(newest, self.calls[-1][0])
         return max(newest, self.quality[-1][0]) if self.quality else newest
 
-    def outcome(self, project: str, request_id: str) -> dict[str, Any]:
-        """Return the ``outcome`` event."""
+    @property
+    def correction(self) -> int:
+        """Revision of the outcome where something was told before: larger with every fact, small, above 1."""
+        return self.told.revision - self.charter_revision + min(self.charter_revision, 64)
+
+    def outcome(self, project: str, request_id: str, *, revision: int) -> dict[str, Any]:
+        """Return the ``outcome`` event. Its id is a hash of the facts in it, however often it was told before."""
         decision, calls, composed = self.decision, self.calls, self.composed
         facts = [part[1] for part in self.decisions]
         facts += [part[1] for part in calls]
@@ -249,7 +255,7 @@ class Story(NamedTuple):
             "status": "timed_out" if self.timed_out else "waiting" if waiting else "complete",
             "calls": len(calls),
             "errors": len([part for part in calls if part[3] in FAILED]),
-            "revision": self.told.revision,
+            "revision": revision,
             "completed_at": self.completed_at_us,
         }
 

@@ -190,7 +190,8 @@ class _Batch:
                 self._learned(feature).replace(old, story)
                 entry.tell(story.told)
                 request_id = request[len(feature.project) + len(SEPARATOR) :]
-                outcome = story.outcome(feature.project, request_id)
+                revision = 1 if old is None else story.correction
+                outcome = story.outcome(feature.project, request_id, revision=revision)
                 self._outputs.append(Output(OUTCOMES_TOPIC, request_id, "outcome", outcome))
         if timer != entry.timer:
             if entry.timer != NEVER:
