@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 import aiokafka
@@ -16,6 +17,7 @@ from flywheel.stream.types import Outgoing
 
 log = logger("stream.kafka")
 ROUND_TRIP_S = 10.0
+PATIENCE_S = 1.0
 _M, _32 = 0x5BD1E995, 0xFFFFFFFF
 
 
@@ -78,6 +80,7 @@ class KafkaProducer:
             ValueError: a record is larger than the broker takes.
         """
         client = await self._connected()
+        started = monotonic()
         try:
             async with asyncio.timeout(self._round_trip_s):
                 acks = []
@@ -97,6 +100,10 @@ class KafkaProducer:
         except (KafkaError, OSError, TimeoutError) as error:
             self._drop(client)
             raise Unavailable(f"producing: {error!r}") from error
+        except asyncio.CancelledError:
+            if monotonic() - started > PATIENCE_S:  # the caller gave up on a broker that does not answer
+                self._drop(client)
+            raise
 
     async def abandon(self) -> None:
         """Emit nothing of what is not acknowledged yet: sends under way fail, the next one connects anew."""
@@ -135,6 +142,9 @@ def _empty(client: Any) -> None:
     """Drop what a client holds; reaches into aiokafka 0.14, which has no public way (a test holds it to that)."""
     accumulator = client._message_accumulator
     accumulator.fail_all(ProducerClosed())
+    for batches in accumulator._batches.values():
+        for batch in batches:
+            _looked_at(batch._drain_waiter)
     accumulator._batches.clear()
 
 
@@ -168,5 +178,5 @@ async def _send(client: Any, batch: Any, topic: str, partition: int) -> Any:
 
 def _looked_at(ack: asyncio.Future[Any]) -> None:
     """Take the exception, so that a send given up half-way is not reported a second time by the event loop."""
-    if not ack.cancelled():
+    if ack.done() and not ack.cancelled():
         ack.exception()
