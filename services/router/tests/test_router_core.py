@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ from router_parts import KEY, policy, request
 
 from flywheel.events import Codec, load_registry
 from flywheel.policy import Decision
+from flywheel_router.answers import AnswerWriter, answer, json_value
 from flywheel_router.board import PolicyBoard
-from flywheel_router.core import Decider, answer, json_value
+from flywheel_router.core import Decider
 from flywheel_router.encoding import DecisionEncoder
 from flywheel_router.reading import read_request
 from flywheel_router.recent import Recent
@@ -159,6 +161,24 @@ def test_an_answer_holds_parameters_as_values() -> None:
     assert body["params"] == {"temperature": 0.2, "stop": ["\n"]}
     assert sum(body["propensities"].values()) == pytest.approx(1.0)
     assert json_value("not json") == "not json"
+
+
+@settings(max_examples=100)
+@given(
+    request_id=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50),
+    plan=st.sampled_from(["pro", "free"]),
+    known=st.booleans(),
+    params=st.sampled_from(["0.2", "not json", '"text"']),
+)
+def test_kept_answers_are_the_bytes_that_would_be_written(request_id: str, plan: str, known: bool, params: str) -> None:
+    arms = [{**arm, "params": {"temperature": params}} for arm in policy()["arms"]]
+    deciding, writer = Deciding(policy(arms=arms), policy(project="p2")), AnswerWriter()
+    for project in ("default", "p2", "default"):
+        for identity in (request_id, "another", request_id):
+            asked = ask(project=project, feature="support" if known else "other", context={"plan": plan})
+            asked = asked._replace(request_id=identity)
+            decision = deciding.decider.decide(asked, NOW_US, deciding.logged.append)
+            assert writer.write(decision, asked) == orjson.dumps(answer(decision, identity))
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)

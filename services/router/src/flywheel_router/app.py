@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flywheel.observe import Health, Metrics, logger, operations_routes
+from flywheel_router.answers import AnswerWriter, answer
 from flywheel_router.board import PolicyBoard
-from flywheel_router.core import answer
 from flywheel_router.decision_log import LogFull
 from flywheel_router.reading import MAX_BODY_BYTES, Problem, RequestInvalid
 from flywheel_router.remote_decisions import RemoteDecisions
@@ -43,6 +43,7 @@ class RouterApp:
     ) -> None:
         self._service = service
         self._remote = remote
+        self._answers = AnswerWriter()
         self._rest = Starlette(
             routes=[
                 Route("/v1/decide/batch", self._decide_batch, methods=["POST"]),
@@ -68,7 +69,7 @@ class RouterApp:
     def decide(self, body: bytes | None, headers: Sequence[tuple[bytes, bytes]]) -> Reply:
         """Answer one request to decide: status, body and headers beyond the usual; ``body`` None was too long."""
         try:
-            decision, request_id = self._service.decide(parse(body, MAX_BODY_BYTES), _traceparent(headers), "http")
+            decision, asked = self._service.decide(parse(body, MAX_BODY_BYTES), _traceparent(headers), "http")
         except RequestInvalid as error:
             return _refused(error)
         except LogFull as error:
@@ -76,7 +77,7 @@ class RouterApp:
         except Exception:
             logger("router.http").exception("deciding failed")
             return 500, errors_body([Problem("", "the router failed; its log says why")]), []
-        return 200, orjson.dumps(answer(decision, request_id)), []
+        return 200, self._answers.write(decision, asked), []
 
     async def _decide_batch(self, request: Request) -> Response:
         """Decide a list of requests; a verdict for each. Stops with 503 where the log is full: what was decided
@@ -91,8 +92,8 @@ class RouterApp:
             if index % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
                 await asyncio.sleep(0)  # somebody waits for a single decision
             try:
-                decision, request_id = self._service.decide(item, traceparent, "http")
-                replies.append({"index": index, "status": "decided", **answer(decision, request_id)})
+                decision, asked = self._service.decide(item, traceparent, "http")
+                replies.append({"index": index, "status": "decided", **answer(decision, asked.request_id)})
             except RequestInvalid as error:
                 replies.append({"index": index, "status": "rejected", "errors": _shown(error.problems)})
             except LogFull as error:

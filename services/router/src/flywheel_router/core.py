@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import orjson
-
 from flywheel.policy import DecideRequest, Decision, decide, decision_event
 from flywheel_router.board import PolicyBoard
 from flywheel_router.recent import Recent
@@ -41,31 +39,3 @@ class Decider:
         log(decision_event(decision, request, occurred_at_us=now_us))
         self._made[key] = decision
         return decision
-
-
-def json_value(text: str) -> Any:
-    """A parameter's value from its JSON text; text that is not JSON stands for itself."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-
-
-def answer(decision: Decision, request_id: str) -> dict[str, Any]:
-    """The decision as the caller sees it, in JSON's types."""
-    return {
-        "decision_id": decision.decision_id,
-        "arm": decision.arm,
-        "model": decision.model,
-        "prompt_name": decision.prompt_name,
-        "prompt_version": decision.prompt_version,
-        "params": {name: json_value(text) for name, text in decision.params.items()},
-        "propensity": decision.propensity,
-        "policy": decision.policy,
-        "policy_version": decision.policy_version,
-        "policy_kind": decision.policy_kind,
-        "fallback": decision.fallback,
-        "reason": decision.reason,
-        "request_id": request_id,
-        "propensities": dict(zip(decision.arms, decision.propensities, strict=True)),
-    }

@@ -19,8 +19,8 @@ MAX_ID_CHARS: Final = 256
 MAX_TEXT_CHARS: Final = 1024
 _EXACT: Final = 2**53
 
-_OPTIONAL: Final = ("app", "environment", "team", "user_hash", "default_arm", "default_model")
-FIELDS: Final = frozenset({"project", "feature", "request_id", "context", "user", *_OPTIONAL})
+_OPTIONAL: Final = frozenset({"app", "environment", "team", "user_hash", "default_arm", "default_model"})
+FIELDS: Final = frozenset({"project", "feature", "request_id", "context", "user"}) | _OPTIONAL
 _NONE: Final[Mapping[str, ContextValue]] = {}
 
 
@@ -56,7 +56,7 @@ def read_request(body: object, trace_id: str | None, hash_user: Callable[[str, s
     feature = read_text(body.get("feature"), "feature", MAX_NAME_CHARS, problems)
     request_id = read_text(body.get("request_id"), "request_id", MAX_ID_CHARS, problems)
     user = _optional(body.get("user"), "user", problems)
-    optional = {name: _optional(body.get(name), name, problems) for name in _OPTIONAL if name in body}
+    optional = {name: _optional(body[name], name, problems) for name in body if name in _OPTIONAL}
     context = read_context(body.get("context"), problems)
     if problems:
         raise RequestInvalid(problems)

@@ -25,14 +25,14 @@ class DeciderServicer(decide_pb2_grpc.DeciderServicer):
     async def Decide(self, request: decide_pb2.DecideRequest, context: Any) -> decide_pb2.DecideResponse:  # noqa: N802
         """Decide one request."""
         try:
-            decision, request_id = self._service.decide(read_message(request), _traceparent(context), "grpc")
+            decision, asked = self._service.decide(read_message(request), _traceparent(context), "grpc")
         except RequestInvalid as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
         except LogFull as error:
             await _unavailable(context, error)
             raise
-        return write_message(decision, request_id)
+        return write_message(decision, asked.request_id)
 
     async def DecideStream(  # noqa: N802
         self, requests: AsyncIterator[decide_pb2.DecideRequest], context: Any
@@ -41,7 +41,7 @@ class DeciderServicer(decide_pb2_grpc.DeciderServicer):
         traceparent = _traceparent(context)
         async for request in requests:
             try:
-                decision, request_id = self._service.decide(read_message(request), traceparent, "grpc")
+                decision, asked = self._service.decide(read_message(request), traceparent, "grpc")
             except RequestInvalid as error:
                 errors = [decide_pb2.FieldError(field=each.field, message=each.message) for each in error.problems]
                 yield decide_pb2.DecideResponse(request_id=request.request_id, errors=errors)
@@ -49,7 +49,7 @@ class DeciderServicer(decide_pb2_grpc.DeciderServicer):
             except LogFull as error:
                 await _unavailable(context, error)
                 raise
-            yield write_message(decision, request_id)
+            yield write_message(decision, asked.request_id)
 
 
 def read_message(request: decide_pb2.DecideRequest) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from flywheel_router.settings import RouterSettings
 POLICIES: Final = "policies"
 _DRAIN_S: Final = 5.0
 _GRACE_S: Final = 3.0
+_REPORT_S: Final = 0.25
 OnPolicy = Callable[[str, dict[str, Any] | None], None]
 
 
@@ -105,6 +106,7 @@ async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = N
         _task("policies", parts.table.run()),
         _task("policies-ready", _policies_ready(parts)),
         _task("decision-log", _send_log(parts)),
+        _task("counts", _report_counts(parts.service)),
     }
     serving = {
         _task(
@@ -144,6 +146,12 @@ async def _until_one_ends(tasks: set[asyncio.Task[Any]]) -> None:
 async def _policies_ready(parts: Parts) -> None:
     await parts.table.ready.wait()
     parts.health.set_ready("policies", True)
+
+
+async def _report_counts(service: DecideService) -> None:
+    while True:
+        await asyncio.sleep(_REPORT_S)
+        service.report()
 
 
 async def _send_log(parts: Parts) -> None:
