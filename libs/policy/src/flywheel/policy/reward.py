@@ -7,7 +7,7 @@ missing part means is declared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -85,9 +85,14 @@ class RewardRule:
 
 
 def compose(
-    rule: RewardRule, quality: Mapping[str, float], attempts: Iterable[Attempt], *, closed: bool
+    rule: RewardRule,
+    quality: Mapping[str, float],
+    attempts: Sequence[tuple[str, Decimal | None, float | None]],
+    *,
+    closed: bool,
 ) -> Composition:
-    """Return the reward of a request from its quality parts (by name, 0 to 1) and the attempts made for it.
+    """Return the reward of a request from its quality parts (by name, 0 to 1) and the attempts made for it
+    (``Attempt``, or the like as plain tuples).
 
     ``closed``: the attribution window has passed, nothing more is waited for. Without an attempt nothing is ready
     until then.
@@ -148,12 +153,18 @@ def _reward(
     return round(min(max(reward, rule.low), rule.high) * NANO)
 
 
-def _totals(attempts: Iterable[Attempt]) -> tuple[Decimal | None, float | None, int, int]:
+def _totals(
+    attempts: Sequence[tuple[str, Decimal | None, float | None]],
+) -> tuple[Decimal | None, float | None, int, int]:
     """Return cost and latency of all attempts, their number and how many failed.
 
     An attempt the provider refused with an error and gave no cost for cost nothing; any other unknown makes the sum
     unknown.
     """
+    if len(attempts) == 1:
+        status, cost_usd, latency_ms = attempts[0]
+        free = cost_usd is None and status == "ERROR"
+        return Decimal(0) if free else cost_usd, latency_ms, 1, int(status in ("ERROR", "TIMEOUT"))
     cost: Decimal | None = Decimal(0)
     latency: float | None = 0.0
     tried = failures = 0

@@ -8,12 +8,14 @@ its window closed.
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
 
 from flywheel.events import event_id
-from flywheel.policy import Attempt, Composition, compose, unit_of
+from flywheel.policy import Composition, compose, unit_of
 from flywheel_bandit.core.charters import Terms
 
 MAX_PARTS = 512
@@ -21,6 +23,7 @@ MAX_PARTS = 512
 
 DECISION, CALL, QUALITY = 0, 1, 2
 FAILED = ("ERROR", "TIMEOUT")
+_ID = itemgetter(1)
 Timer = tuple[str, int]
 NEVER: Timer = ("", 0)
 Part = list[Any]
@@ -148,7 +151,7 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     if not closed and _waits(terms, calls, quality):
         return None
     scores = {part[3]: part[4] for part in quality}
-    attempts = [Attempt(part[3], None if part[4] is None else Decimal(part[4]), part[5]) for part in calls]
+    attempts = [(part[3], None if part[4] is None else Decimal(part[4]), part[5]) for part in calls]
     composed = compose(terms.rule, scores, attempts, closed=closed)
     if not composed.ready:
         return None
@@ -226,12 +229,10 @@ class Story(NamedTuple):
     def outcome(self, project: str, request_id: str, *, revision: int) -> dict[str, Any]:
         """Return the ``outcome`` event. Its id is a hash of the facts in it, however often it was told before."""
         decision, calls, composed = self.decision, self.calls, self.composed
-        facts = [part[1] for part in self.decisions]
-        facts += [part[1] for part in calls]
-        facts += [part[1] for part in self.quality]
+        facts = "/".join(map(_ID, chain(self.decisions, calls, self.quality)))
         waiting = not self.timed_out and (composed.missing or not calls)
         return {
-            "event_id": event_id("outcome", f"{self.told.revision}/{'/'.join(facts)}"),
+            "event_id": event_id("outcome", f"{self.told.revision}/{facts}"),
             "project": project,
             "request_id": request_id,
             "occurred_at": decision[0],
