@@ -8,12 +8,9 @@ CPU per event is noted too.
 from __future__ import annotations
 
 import asyncio
-import cProfile
-import pstats
-import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from baselines import bare_consume
@@ -32,13 +29,12 @@ from flywheel.stream import (
     Output,
     RawRecord,
     Runner,
-    RunnerSettings,
     StateView,
     TopicPartition,
 )
 
 COMMAND = "python tests/bench/run.py stream"
-REQUESTS = 30_000
+REQUESTS = 60_000
 TOPICS = {"llm-decisions": "decision", "llm-calls": "llm_call", "llm-feedback": "feedback"}
 codec = Codec(load_registry())
 
@@ -95,67 +91,74 @@ async def fill(bus: KafkaBus) -> None:
     await producer.stop()
 
 
-async def run_until(runner: Runner, done: object) -> tuple[float, float]:
-    """Seconds from the first to the last event and CPU seconds of this process meanwhile."""
+async def run_until(runner: Runner, ready: Callable[[], bool], done: Callable[[], bool]) -> tuple[float, float]:
+    """Seconds from the assignment to the last event, and CPU seconds of this process meanwhile."""
     task = asyncio.create_task(runner.run())
+    while not ready():
+        await asyncio.sleep(0.005)
     started, cpu = time.perf_counter(), time.process_time()
-    while not done():  # type: ignore[operator]
+    while not done():
         if task.done():
             task.result()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
     took, cpu = time.perf_counter() - started, time.process_time() - cpu
     await runner.stop()
     await task
     return took, cpu
 
 
-def runner(bus: KafkaBus, step: object, name: str, folder: Path, metrics: Metrics) -> Runner:
+def runner(
+    bus: KafkaBus, step: object, name: str, folder: Path, health: Health, *, given: Codec, metrics: Metrics
+) -> Runner:
     """A runner over the three topics."""
     return Runner(
         service="bench",
         service_version="1",
         bus=bus,
-        codec=codec,
+        codec=given,
         step=step,  # type: ignore[arg-type]
         topics=list(TOPICS),
         group=name,
         state_dir=folder,
         metrics=metrics,
-        health=Health(),
-        settings=RunnerSettings(),
+        health=health,
     )
 
 
+async def measure_fold(bus: KafkaBus, folder: Path, name: str, given: Codec, bare: float) -> None:
+    """Join every request once with a codec, from nothing, and write the figure."""
+    metrics, health, total = Metrics(), Health(), REQUESTS * len(TOPICS)
+    fold = runner(bus, Join(), name, folder, health, given=given, metrics=metrics)
+
+    def joined() -> bool:
+        return metrics.value("stream_outputs_total", topic="llm-evaluations") >= REQUESTS
+
+    took, cpu = await run_until(fold, lambda: health.ready, joined)
+    note = f"three events a request; {cpu / total * 1e6:.0f} µs of CPU per event"
+    write(Result(name, total / took, "events/s", bare, "bare aiokafka loop", COMMAND, note))
+
+
+async def measure_sink(bus: KafkaBus, folder: Path, bare: float) -> None:
+    """Hand every record to a raw sink that does nothing, and write the figure."""
+    drain, health, total = Drain(), Health(), REQUESTS * len(TOPICS)
+    sink = runner(bus, drain, "drain", folder, health, given=codec, metrics=Metrics())
+    took, cpu = await run_until(sink, lambda: health.ready, lambda: drain.count >= total)
+    note = f"undecoded; {cpu / total * 1e6:.0f} µs of CPU per event"
+    write(Result("stream_sink_events", total / took, "events/s", bare, "bare aiokafka loop", COMMAND, note))
+
+
 async def main() -> None:
-    """Measure the fold and the sink, each beside the bare loop."""
+    """Measure folds, with all fields and with those the step needs, and a raw sink, each beside the bare loop."""
     with tempfile.TemporaryDirectory() as folder, KafkaNode(Path(folder) / "kafka") as node:
         node.wait_ready()
         await create_topics(node.bootstrap, topics().values())
         bus = KafkaBus(node.bootstrap)
         await fill(bus)
-        total = REQUESTS * len(TOPICS)
-        bare = await bare_consume(node.bootstrap, list(TOPICS), total)
-        metrics = Metrics()
-        profile = cProfile.Profile() if "--profile" in sys.argv else None
-        fold = runner(bus, Join(), "join", Path(folder), metrics)
-        if profile:
-            profile.enable()
-        took, cpu = await run_until(
-            fold,
-            lambda: (
-                sum(s.state.emitted for s in fold._shards.values()) >= REQUESTS
-                and not any(s.unsent for s in fold._shards.values())
-            ),
-        )
-        if profile:
-            profile.disable()
-            pstats.Stats(profile).sort_stats("tottime").print_stats(30)
-        note = f"three events a request; {cpu / total * 1e6:.0f} µs of CPU per event, start of the group included"
-        write(Result("stream_fold_events", total / took, "events/s", bare, "bare aiokafka loop", COMMAND, note))
-        drain = Drain()
-        took, cpu = await run_until(runner(bus, drain, "drain", Path(folder), Metrics()), lambda: drain.count >= total)
-        note = f"undecoded; {cpu / total * 1e6:.0f} µs of CPU per event, start of the group included"
-        write(Result("stream_sink_events", total / took, "events/s", bare, "bare aiokafka loop", COMMAND, note))
+        bare = await bare_consume(node.bootstrap, list(TOPICS), REQUESTS * len(TOPICS))
+        needed = Codec(load_registry(), only=dict.fromkeys(TOPICS.values(), ("event_id", "request_id", "occurred_at")))
+        await measure_fold(bus, Path(folder), "stream_fold_events", codec, bare)
+        await measure_fold(bus, Path(folder), "stream_fold_needed_fields", needed, bare)
+        await measure_sink(bus, Path(folder), bare)
 
 
 if __name__ == "__main__":
