@@ -307,6 +307,38 @@ def test_a_dead_letter_fits_whatever_the_record_was() -> None:
     assert said["detail"] == f"junk [value of {LETTER_BYTES + 1} bytes left out]"
 
 
+class Decoded:
+    """A sink of events: keeps their ids; refuses the label ``bad``, and then keeps nothing of that call."""
+
+    raw = False
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    async def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return {}
+
+    async def write(self, records: Sequence[Event]) -> dict[int, Reject]:
+        bad = {i: Reject("invalid", "label", "bad") for i, e in enumerate(records) if e.value["label"] == "bad"}
+        if not bad:
+            self.ids += [e.value["event_id"] for e in records]
+        return bad
+
+
+async def test_a_sink_of_events_gets_what_can_be_decoded_and_the_rest_is_buried_first() -> None:
+    bus, sink = MemoryBus(), Decoded()
+    for record in (feedback(0), Outgoing("llm-feedback", b"r", b"junk"), feedback(1, "bad"), feedback(2)):
+        bus.append(record)
+    bus.append(Outgoing("llm-feedback", b"r", b"\x00\x00\x00\x99\x99later"))
+    bus.append(feedback(3))
+    async with running(bus, None, step=sink):
+        await until(lambda: sum(bus.committed("echo").values()) == 4)
+        await asyncio.sleep(0.1)
+    assert sink.ids == ["e0", "e2"], "what comes after an unknown schema waits with it"
+    letters = [(d["source_offset"], d["reason"]) for d in values(bus, "llm-feedback.dlq")]
+    assert letters == [(1, "undecodable"), (2, "invalid")]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -142,9 +142,9 @@ def _empty(client: Any) -> None:
     """Drop what a client holds; reaches into aiokafka 0.14, which has no public way (a test holds it to that)."""
     accumulator = client._message_accumulator
     accumulator.fail_all(ProducerClosed())
-    for batches in accumulator._batches.values():
-        for batch in batches:
-            _looked_at(batch._drain_waiter)
+    for batch in (*accumulator._pending_batches, *(b for queue in accumulator._batches.values() for b in queue)):
+        _looked_at(batch._drain_waiter)
+        _looked_at(batch.future)
     accumulator._batches.clear()
 
 
