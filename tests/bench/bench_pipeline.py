@@ -66,7 +66,7 @@ async def watch(sql: Sql, every_s: float, until: asyncio.Event) -> list[tuple[fl
         count = await sql.count()
         seen.append((time.perf_counter(), count))
         await asyncio.sleep(every_s)
-    return seen
+    return [*seen, (time.perf_counter(), await sql.count())]  # what it waited for came after the last look
 
 
 async def all_queryable(sql: Sql, count: int, seconds: float = 120.0) -> float:
