@@ -46,7 +46,9 @@ class Sql:
     """Questions to the recorder's HTTP endpoint."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.AsyncClient(base_url=url, timeout=30.0)
+        # Shorter than the server's, else a question after a pause may meet a connection just being closed.
+        limits = httpx.Limits(keepalive_expiry=2.0)
+        self._client = httpx.AsyncClient(base_url=url, timeout=30.0, limits=limits)
 
     async def count(self) -> int:
         """Calls that a query finds."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NAME = "recorder"
 VERSION = "0.1.0"
+SQL = "sql"
 log = logger("recorder")
 
 
@@ -78,6 +79,8 @@ async def run(settings: RecorderSettings) -> None:
     metrics.gauge("build_info", 1, service=NAME, version=VERSION)
     stop_on_signals(stop)
     health.set_ready("store", False, "opening")
+    if settings.server_url is None:
+        health.set_ready(SQL, False, "not listening yet")
     operations = operations_app(health, metrics)
     async with asyncio.TaskGroup() as group:
         ops_port = 0 if settings.ops_port is None else settings.ops_port
@@ -112,7 +115,7 @@ async def _record(settings: RecorderSettings, metrics: Metrics, health: Health, 
     )
     async with asyncio.TaskGroup() as group:
         if store.embedded:
-            group.create_task(_serve_sql(settings, metrics, stop))
+            group.create_task(_serve_sql(settings, metrics, health, stop))
         group.create_task(runner.run())
         await stop.wait()
         await runner.stop()
@@ -134,7 +137,7 @@ async def _patiently(opened: Callable[[], Tables], health: Health, stop: asyncio
     return None
 
 
-async def _serve_sql(settings: RecorderSettings, metrics: Metrics, stop: asyncio.Event) -> None:
+async def _serve_sql(settings: RecorderSettings, metrics: Metrics, health: Health, stop: asyncio.Event) -> None:
     from flywheel_recorder.http import MAX_WAITING, Endpoint, parse_users, sql_app
     from flywheel_recorder.reader import Limits, Reader
 
@@ -159,7 +162,14 @@ async def _serve_sql(settings: RecorderSettings, metrics: Metrics, stop: asyncio
         waiting=asyncio.Semaphore(MAX_WAITING),
     )
     try:
-        await serve(sql_app(endpoint), settings.host, settings.port, name="http", stop=stop)
+        await serve(
+            sql_app(endpoint),
+            settings.host,
+            settings.port,
+            name="http",
+            on_started=lambda _port: health.set_ready(SQL, True),
+            stop=stop,
+        )
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         reader.close()
