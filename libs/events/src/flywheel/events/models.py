@@ -91,6 +91,19 @@ class DeadLetter(EventModel):
     headers: dict[str, bytes] = Field(default_factory=dict)
 
 
+class DeadLetterAction(EventModel):
+    """What a person did with a dead letter."""
+
+    event_id: str
+    project: str
+    occurred_at: Micros
+    letter_id: str
+    case_id: str
+    action: Literal["UNKNOWN", "REPLAYED", "DROPPED"]
+    replays: Int
+    source_topic: str
+
+
 class Decision(EventModel):
     """Which arm serves a request, with the whole distribution it was drawn from."""
 
@@ -317,6 +330,7 @@ MODELS: dict[str, type[EventModel]] = {
     "call_content": CallContent,
     "charter": Charter,
     "dead_letter": DeadLetter,
+    "dead_letter_action": DeadLetterAction,
     "decision": Decision,
     "evaluation": Evaluation,
     "feedback": Feedback,
