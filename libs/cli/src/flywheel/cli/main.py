@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "sql": "asking",
     "topics": "topics",
     "tail": "topics",
+    "dlq": "letters",
     "policy": "policies",
     "charter": "charters",
     "config": "configuring",
