@@ -233,3 +233,9 @@ async def test_show_hides_what_people_wrote(bootstrap: str, tmp_path: Path) -> N
         assert "my secret" not in json.dumps(hidden) and b"my secret".hex() not in json.dumps(hidden)
         assert "my secret" in json.dumps(clear)
     assert hidden["preview"]["bytes"] == 21
+    for words, told in ((["list"], "unsupported"), (["replay", "--reason", "undecodable", "--dry-run"], "send")):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "flywheel.cli", "dlq", *words, "--kafka", bootstrap, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0 and told in out.decode() and letters["undecodable"] in out.decode()
