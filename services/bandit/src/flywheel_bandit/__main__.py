@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from flywheel import observe
 from flywheel.observe import command_line, configure_logging
 from flywheel_bandit.settings import BanditSettings
 from flywheel_bandit.wiring import run
@@ -13,7 +12,7 @@ def main() -> None:
     """Read the settings and run both stages."""
     settings = command_line(BanditSettings, "Joins facts into outcomes and learns policies from them.")
     configure_logging(settings.service, settings.log_level)
-    asyncio.run(run(settings))
+    observe.run(run(settings))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from flywheel import observe
 from flywheel.observe import command_line, configure_logging
 from flywheel_ingest.settings import IngestSettings
 from flywheel_ingest.wiring import run
@@ -13,7 +12,7 @@ def main() -> None:
     """Read the settings and serve."""
     settings = command_line(IngestSettings, "Takes batches of calls, feedback and evaluations into Kafka.")
     configure_logging(settings.service, settings.log_level)
-    asyncio.run(run(settings))
+    observe.run(run(settings))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from flywheel import observe
 from flywheel.observe import command_line, configure_logging
 from flywheel_recorder.settings import RecorderSettings
 from flywheel_recorder.wiring import run
@@ -13,7 +12,7 @@ def main() -> None:
     """Read the settings and record."""
     settings = command_line(RecorderSettings, "Records every topic into ClickHouse and answers SQL over it.")
     configure_logging(settings.service, settings.log_level)
-    asyncio.run(run(settings))
+    observe.run(run(settings))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import uvloop
-
+from flywheel import observe
 from flywheel.observe import command_line, configure_logging, stop_on_signals
 from flywheel_router.settings import RouterSettings
 from flywheel_router.wiring import run
@@ -15,8 +14,7 @@ def main() -> None:
     """Read the settings and serve."""
     settings = command_line(RouterSettings, "Decides which arm serves a request, over HTTP and gRPC.")
     configure_logging(settings.service, settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+    observe.run(_serve(settings))
 
 
 async def _serve(settings: RouterSettings) -> None:

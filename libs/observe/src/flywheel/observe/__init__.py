@@ -3,6 +3,7 @@
 from flywheel.observe.health import Health, Part
 from flywheel.observe.http import announce_port, bind, operations_app, operations_routes, serve, stop_on_signals
 from flywheel.observe.logs import configure_logging, log_context, logger, redact, secret_name
+from flywheel.observe.loop import run
 from flywheel.observe.metrics import (
     DECLARATIONS,
     CounterName,
@@ -65,6 +66,7 @@ __all__ = [
     "print_config",
     "recording",
     "redact",
+    "run",
     "secret_name",
     "serve",
     "span",
