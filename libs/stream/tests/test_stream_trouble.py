@@ -268,6 +268,40 @@ async def test_a_revoke_ends_within_its_deadline_and_abandons_what_is_still_bein
         await until(lambda: len(bus.records("llm-evaluations")) == 1)
 
 
+class HangingOnce(MemoryProducer):
+    """The first send neither ends nor lets itself be abandoned; the others are as usual."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        super().__init__(bus)
+        self.hangs = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def send_many(self, records: Sequence[Outgoing]) -> None:
+        if not self.hangs.is_set():
+            self.hangs.set()
+            await self.released.wait()
+            raise Unavailable("too late", 0.0)
+        await super().send_many(records)
+
+
+async def test_a_shard_that_comes_back_does_not_wait_for_a_send_of_its_former_self(tmp_path: Path) -> None:
+    bus = MemoryBus()
+    producer = HangingOnce(bus)
+    bus.producer = lambda: producer  # type: ignore[method-assign]
+    bus.append(feedback(0))
+    quick = RunnerSettings(poll_ms=5, backoff_s=0.02, backoff_max_s=0.05, revoke_within_s=0.1)
+    async with running(bus, tmp_path, settings=quick) as runner:
+        await asyncio.wait_for(producer.hangs.wait(), 10)
+        partitions = bus.partitions_of("llm-feedback")
+        await runner.revoked(partitions)
+        await runner.assigned(partitions)
+        await until(lambda: len(bus.records("llm-evaluations")) == 1)  # what was left in the outbox
+        bus.append(feedback(1))
+        await until(lambda: len(bus.records("llm-evaluations")) == 2)
+        assert not producer.released.is_set()
+        producer.released.set()
+
+
 def test_a_mark_is_not_set_before_its_record_is_taken() -> None:
     shard = Shard(number=0, state=ShardState(None), codec=codec, identity=Identity("echo", "1"))
     emitted = frame(

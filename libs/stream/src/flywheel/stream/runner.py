@@ -79,7 +79,7 @@ class Runner:
         self._committed: dict[TopicPartition, int] = {}
         self._commit_at = monotonic()
         self._breaker = Breaker(self._settings.breaker_records)
-        self._sending: dict[int, asyncio.Task[None]] = {}
+        self._sending: dict[Shard, asyncio.Task[None]] = {}
         self._failure: Exception | None = None
         self._generation = 0
         self._waits = Waits(self._consumer, self._settings, metrics)
@@ -170,9 +170,7 @@ class Runner:
             while not self._stop.is_set():
                 await self._turn()
                 self._watch.check()
-                for task in self._sending.values():
-                    if task.done():
-                        task.result()
+                self._look_at_sends()
         except _Stopped:
             log.info("stopped_while_waiting")
         finally:
@@ -294,11 +292,18 @@ class Runner:
 
     def _send_soon(self, shard: Shard) -> None:
         """Send the outbox while the next batch is folded."""
-        task = self._sending.get(shard.number)
+        task = self._sending.get(shard)
         if task is not None and task.done():
             task.result()
         if shard.unsent and (task is None or task.done()):
-            self._sending[shard.number] = asyncio.create_task(self._send(shard))
+            self._sending[shard] = asyncio.create_task(self._send(shard))
+
+    def _look_at_sends(self) -> None:
+        """Raise what ended a send. By shard, not by its number: one that came back must not wait for its former self."""
+        for shard, task in list(self._sending.items()):
+            if task.done():
+                del self._sending[shard]
+                task.result()
 
     async def _send(self, shard: Shard) -> None:
         """Send the shard's outbox; while that fails the shard's partitions stay paused and nothing more is taken."""
