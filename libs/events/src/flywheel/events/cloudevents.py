@@ -11,6 +11,8 @@ CONTENT_TYPE = b"application/avro"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Headers = list[tuple[str, bytes]]
+_SPEC_VERSION = ("ce_specversion", b"1.0")
+_CONTENT = ("content-type", CONTENT_TYPE)
 
 
 def headers(
@@ -21,18 +23,19 @@ def headers(
     Raises:
         OverflowError: ``occurred_at_us`` lies outside the years 1 to 9999.
     """
-    made: Headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", event_id.encode()),
-        ("ce_type", f"{TYPE_PREFIX}{event}".encode()),
-        ("ce_source", f"flywheel/{source}".encode()),
-        ("content-type", CONTENT_TYPE),
-    ]
+    type_, source_ = _of_kind(event, source)
+    made: Headers = [_SPEC_VERSION, ("ce_id", event_id.encode()), type_, source_, _CONTENT]
     if occurred_at_us is not None:
         made.append(("ce_time", rfc3339(occurred_at_us).encode()))
     if traceparent:
         made.append(("traceparent", traceparent.encode()))
     return made
+
+
+@lru_cache(maxsize=256)
+def _of_kind(event: str, source: str) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+    # A service writes a few events under one name, so these two are made once for each.
+    return ("ce_type", f"{TYPE_PREFIX}{event}".encode()), ("ce_source", f"flywheel/{source}".encode())
 
 
 def rfc3339(at_us: int) -> str:
