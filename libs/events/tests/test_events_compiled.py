@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from flywheel.events import Codec, LocalRegistry, Undecodable
 from flywheel.events.codec import FRAME_BYTES, plain_timestamps
-from flywheel.events.compiled import NotCompiled, record_reader, record_writer
+from flywheel.events.compiled import NotCompiled, record_writer
+from flywheel.events.compiled_reader import record_reader
 from flywheel.events.examples import examples
 from flywheel.events.models import MODELS
 
@@ -129,3 +130,15 @@ def test_an_integer_where_a_float_belongs_is_written_as_fastavro_writes_it() -> 
 def test_an_endless_varint_is_not_followed() -> None:
     with pytest.raises(Undecodable):
         codec.decode(b"\x00" + codec.schema_id("feedback").to_bytes(4, "big") + b"\xff" * 40)
+
+
+@pytest.mark.parametrize("event", sorted(PLAIN))
+def test_a_projection_notices_a_record_that_ends_too_early(event: str) -> None:
+    """Whatever is passed over, where the record ends is looked at."""
+    for name in sorted(examples(event)):
+        data = codec.encode(event, examples(event)[name])
+        for only in ((), (PLAIN[event]["fields"][0]["name"],)):
+            narrow = Codec(registry, only={event: only})
+            for end in range(FRAME_BYTES, len(data)):
+                with pytest.raises(Undecodable):
+                    narrow.decode(data[:end])

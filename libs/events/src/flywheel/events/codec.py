@@ -1,6 +1,6 @@
 """Events to bytes and back: Confluent framing (0x00, 4-byte schema id) around Avro.
 
-fastavro defines what is right; what it would accept without a second look goes through compiled closures instead.
+fastavro defines what is right; what needs no second look goes through what is compiled from the schemas instead.
 
 In Python an event is a plain dict: timestamps are integer microseconds since the epoch (UTC), money is
 ``decimal.Decimal``, enums are strings. The wire keeps the logical types, so every other reader sees real timestamps.
@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import fastavro
 from fastavro.validation import validate
 
-from flywheel.events.compiled import NotCompiled, Read, Write, record_reader, record_writer
+from flywheel.events.compiled import NotCompiled, Write, record_writer
+from flywheel.events.compiled_reader import Read, record_reader
 from flywheel.events.declarations import JsonSchema, SchemaVersion
 from flywheel.events.errors import EventInvalid, Undecodable, UnknownSchema
 from flywheel.events.registry import Registry

@@ -1,4 +1,4 @@
-"""Writers and readers compiled from a schema into closures: the hot path of the codec.
+"""Writers compiled from a schema into closures: the hot path of the codec (readers: `compiled_reader`).
 
 fastavro looks up types and tries union branches at every value; on our wide, mostly null records that is two thirds
 of its time. Here each field's closure is chosen once. What a closure cannot take raises, and the codec then asks
@@ -8,21 +8,18 @@ fastavro, so there is one definition of right and wrong; tests hold the two to t
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from flywheel.events.declarations import JsonSchema
 
 Write = Callable[[Any], bytes]
-Read = Callable[[bytes, int], tuple[Any, int]]
-T = TypeVar("T")
 
 _DOUBLE = struct.Struct("<d")
 _SOME_DOUBLE = struct.Struct("<Bd")
 _NULL, _SECOND_BRANCH, _END = b"\x00", b"\x02", b"\x00"
 _CACHED = 4096
-_MAX_SHIFT = 63
 
 
 class NotCompiled(Exception):
@@ -198,14 +195,6 @@ def record_writer(schema: JsonSchema) -> Write:
     return write
 
 
-def _unwrap(schema: Any, compiled: Callable[[Any], T]) -> tuple[bool, T]:
-    """Whether the schema is ``["null", some]``, and what is compiled of ``some`` or of the schema itself."""
-    match schema:
-        case ["null", some]:
-            return True, compiled(some)
-    return False, compiled(schema)
-
-
 def _writer(schema: Any) -> Write:
     match schema:
         case ["null", str(scalar)] if scalar in _NULLABLE_WRITERS:
@@ -241,189 +230,4 @@ _SCALAR_WRITERS: Mapping[str, Write] = {
     "double": _write_double,
     "boolean": _write_boolean,
     "bytes": _write_bytes,
-}
-
-
-def _read_long(data: bytes, at: int) -> tuple[int, int]:
-    byte = data[at]
-    at += 1
-    if byte < 128:
-        return (byte >> 1) ^ -(byte & 1), at
-    n, shift = byte & 127, 7
-    while byte > 127:
-        byte = data[at]
-        at += 1
-        n |= (byte & 127) << shift
-        shift += 7
-        if shift > _MAX_SHIFT + 7:
-            raise NotCompiled("varint too long")
-    if n >> 64:
-        raise NotCompiled("beyond 64 bits")
-    return (n >> 1) ^ -(n & 1), at
-
-
-def _span(data: bytes, at: int) -> tuple[int, int]:
-    """Start and end of length-prefixed bytes, inside ``data``."""
-    byte = data[at]
-    if byte < 128 and not byte & 1:
-        start = at + 1
-        end = start + (byte >> 1)
-    else:
-        size, start = _read_long(data, at)
-        if size < 0:
-            raise NotCompiled("negative length")
-        end = start + size
-    if end > len(data):
-        raise NotCompiled("ends too early")
-    return start, end
-
-
-def _read_string(data: bytes, at: int) -> tuple[str, int]:
-    start, end = _span(data, at)
-    return data[start:end].decode(), end
-
-
-def _read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
-    start, end = _span(data, at)
-    return data[start:end], end
-
-
-def _read_double(data: bytes, at: int) -> tuple[float, int]:
-    return _DOUBLE.unpack_from(data, at)[0], at + 8
-
-
-def _read_boolean(data: bytes, at: int) -> tuple[bool, int]:
-    byte = data[at]
-    if byte > 1:
-        raise NotCompiled("neither true nor false")
-    return byte == 1, at + 1
-
-
-def _decimal_reader(scale: int) -> Read:
-    unit = Decimal(1).scaleb(-scale)
-
-    def read(data: bytes, at: int) -> tuple[Decimal, int]:
-        start, end = _span(data, at)
-        if end - start > 12:  # 96 bits: 28 digits at most, so the product below is exact
-            raise NotCompiled("wide decimal")
-        return int.from_bytes(data[start:end], "big", signed=True) * unit, end
-
-    return read
-
-
-def _enum_reader(symbols: list[str]) -> Read:
-    count = len(symbols)
-
-    def read(data: bytes, at: int) -> tuple[str, int]:
-        index, at = _read_long(data, at)
-        if not 0 <= index < count:
-            raise NotCompiled("no such symbol")
-        return symbols[index], at
-
-    return read
-
-
-def _map_reader(read_value: Read) -> Read:
-    def read(data: bytes, at: int) -> tuple[dict[str, Any], int]:
-        found: dict[str, Any] = {}
-        count, at = _read_long(data, at)
-        while count:
-            if count < 0:
-                raise NotCompiled("block with a byte size")
-            for _ in range(count):
-                key, at = _read_string(data, at)
-                found[key], at = read_value(data, at)
-            count, at = _read_long(data, at)
-        return found, at
-
-    return read
-
-
-def _array_reader(read_item: Read) -> Read:
-    def read(data: bytes, at: int) -> tuple[list[Any], int]:
-        found: list[Any] = []
-        count, at = _read_long(data, at)
-        while count:
-            if count < 0:
-                raise NotCompiled("block with a byte size")
-            for _ in range(count):
-                item, at = read_item(data, at)
-                found.append(item)
-            count, at = _read_long(data, at)
-        return found, at
-
-    return read
-
-
-def _nullable_reader(read_some: Read) -> Read:
-    def read(data: bytes, at: int) -> tuple[Any, int]:
-        branch = data[at]
-        if branch == 2:
-            return read_some(data, at + 1)
-        if branch:
-            raise NotCompiled("no such branch")
-        return None, at + 1
-
-    return read
-
-
-def record_reader(schema: JsonSchema, only: Collection[str] | None = None) -> Read:
-    """Compile a record's reader: ``read(data, at) -> (value, end)``; with ``only``, other fields are passed over.
-
-    Raises:
-        NotCompiled: the schema has a type no closure is made for.
-    """
-    fields = [
-        (f["name"] if only is None or f["name"] in only else None, *_unwrap(f["type"], _reader))
-        for f in schema["fields"]
-    ]
-
-    def read(data: bytes, at: int) -> tuple[dict[str, Any], int]:
-        found: dict[str, Any] = {}
-        for name, nullable, read_some in fields:
-            if nullable:
-                branch = data[at]
-                at += 1
-                if branch == 0:
-                    if name is not None:
-                        found[name] = None
-                    continue
-                if branch != 2:
-                    raise NotCompiled("no such branch")
-            value, at = read_some(data, at)
-            if name is not None:
-                found[name] = value
-        return found, at
-
-    return read
-
-
-def _reader(schema: Any) -> Read:
-    match schema:
-        case ["null", some]:
-            return _nullable_reader(_reader(some))
-        case {"logicalType": "decimal", "type": "bytes", "scale": scale}:
-            return _decimal_reader(scale)
-        case {"type": "enum", "symbols": symbols}:
-            return _enum_reader(symbols)
-        case {"type": "map", "values": values}:
-            return _map_reader(_reader(values))
-        case {"type": "array", "items": items}:
-            return _array_reader(_reader(items))
-        case {"type": "record"}:
-            return record_reader(schema)
-        case {"type": str(scalar)} if "logicalType" not in schema:
-            return _reader(scalar)
-        case str(scalar) if scalar in _SCALAR_READERS:
-            return _SCALAR_READERS[scalar]
-    raise NotCompiled(f"no closure for {schema!r:.80}")
-
-
-_SCALAR_READERS: Mapping[str, Read] = {
-    "string": _read_string,
-    "long": _read_long,
-    "int": _read_long,
-    "double": _read_double,
-    "boolean": _read_boolean,
-    "bytes": _read_bytes,
 }
