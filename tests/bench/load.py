@@ -125,7 +125,7 @@ class _Run:
 
 
 async def closed_loop(port: int, requests: Iterator[bytes], *, connections: int, seconds: float) -> Load:
-    """Keep ``connections`` busy for ``seconds``."""
+    """Keep ``connections`` busy for ``seconds``, or until there are no more requests."""
     run = _Run()
     sent_at = [0.0] * connections
     busy = connections
@@ -137,9 +137,10 @@ async def closed_loop(port: int, requests: Iterator[bytes], *, connections: int,
         now = clock()
         run.latencies_ms.append((now - sent_at[link.number]) * 1e3)
         run.failures += not 200 <= status < 300
-        if now < end:
+        request = next(requests, None) if now < end else None
+        if request is not None:
             sent_at[link.number] = now
-            link.send(link.number, next(requests))
+            link.send(link.number, request)
             return
         busy -= 1
         if not busy:
