@@ -299,7 +299,7 @@ class Runner:
             self._sending[shard] = asyncio.create_task(self._send(shard))
 
     def _look_at_sends(self) -> None:
-        """Raise what ended a send. By shard, not by its number: one that came back must not wait for its former self."""
+        """Raise what ended a send. By shard, not number: one that came back must not wait for its former self."""
         for shard, task in list(self._sending.items()):
             if task.done():
                 del self._sending[shard]
