@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import sqlite3
@@ -51,8 +52,13 @@ async def feed(bus: KafkaBus) -> None:
 
 
 @asynccontextmanager
-async def member(bus: KafkaBus, group: str, state_dir: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(sys.executable, MEMBER, bootstrap_of(bus), group, state_dir)
+async def member(
+    bus: KafkaBus, group: str, state_dir: Path, *, faults: str = ""
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    environment = os.environ | ({"FLYWHEEL_TESTING": "1", "FLYWHEEL_FAULTS": faults} if faults else {})
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, MEMBER, bootstrap_of(bus), group, state_dir, env=environment
+    )
     try:
         yield process
     finally:
@@ -136,6 +142,23 @@ async def test_a_member_killed_again_and_again_loses_and_doubles_nothing(bus: Ka
         await until_all_is_folded(tmp_path, 90)
         await asyncio.sleep(0.5)
     await reconcile(bus, tmp_path)
+
+
+@pytest.mark.broker
+async def test_a_member_killed_at_every_place_of_a_batch_loses_and_doubles_nothing(
+    bus: KafkaBus, tmp_path: Path
+) -> None:
+    feeding = asyncio.create_task(feed(bus))
+    places = ("after_fetch", "before_state_commit", "after_state_commit", "mid_outbox", "before_offset_commit")
+    for place in places:
+        async with member(bus, f"group-{place}", tmp_path, faults=f"{place}:2=crash") as process:
+            async with asyncio.timeout(60):
+                assert await process.wait() == -signal.SIGKILL, place
+    await feeding
+    async with member(bus, "group-last", tmp_path):
+        await until_all_is_folded(tmp_path, 90)
+        await asyncio.sleep(0.5)
+    assert await reconcile(bus, tmp_path) > 0, "what was sent before the kill at mid_outbox was sent again"
 
 
 @pytest.mark.broker

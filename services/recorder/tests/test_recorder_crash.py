@@ -60,6 +60,13 @@ class Recorder:
         until(lambda: "http" in self.ports(), self.tail)
         self.url = f"http://127.0.0.1:{self.ports()['http']}/"
 
+    def dies_at(self, place: str) -> int:
+        """Start it with a fault that kills it the first time it passes a place; returns its exit status."""
+        environment = {**self.environment(), "FLYWHEEL_TESTING": "1", "FLYWHEEL_FAULTS": f"{place}=crash"}
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "flywheel_recorder"], env=environment, stderr=log)
+        return self.process.wait(90)
+
     def ports(self) -> dict[str, int]:
         """The ports it has announced."""
         try:
@@ -145,6 +152,22 @@ async def produce(codec: Codec, bootstrap: str, sent: Sent, *, batches: int, siz
     await producer.stop()
 
 
+def everything_once(running: Recorder, sent: Sent) -> None:
+    """Wait until all that was sent is there, then count it."""
+    until(lambda: running.ask("SELECT count() FROM v_calls") >= len(sent.good), running.tail)
+    bad = "SELECT uniqExact(event_id) FROM v_dead_letters WHERE service = 'recorder'"
+    until(lambda: running.ask(bad) >= sent.bad, running.tail)
+    time.sleep(1.5)  # for anything that is still to be written twice
+    assert running.ask("SELECT count() FROM v_calls") == len(sent.good)
+    assert running.ask("SELECT uniqExact(event_id) FROM v_calls") == len(sent.good)
+    assert running.ask("SELECT max(surplus_rows) FROM v_audit") == 0
+    assert running.ask(bad) == sent.bad
+    # dead letters may repeat: one that was sent before the kill and not yet behind a row is sent again
+    noted = "SELECT uniqExact(k_partition, k_offset) FROM v_duplicates WHERE event = 'llm_call'"
+    assert running.ask(noted) == sent.repeats
+    assert running.ask("SELECT sum(calls) FROM v_cost_by_feature_hour") == len(sent.good)
+
+
 @pytest.fixture
 def broker(private_kafka: Callable[..., KafkaNode]) -> KafkaNode:
     """A broker with the declared topics."""
@@ -166,18 +189,22 @@ def test_killed_while_it_writes_each_event_is_there_once(broker: KafkaNode, tmp_
             time.sleep(rng.random())
             running.kill()
             running.start()
-        until(lambda: running.ask("SELECT count() FROM v_calls") >= len(sent.good), running.tail)
-        bad = "SELECT uniqExact(event_id) FROM v_dead_letters WHERE service = 'recorder'"
-        until(lambda: running.ask(bad) >= sent.bad, running.tail)
-        time.sleep(1.5)  # for anything that is still to be written twice
-        assert running.ask("SELECT count() FROM v_calls") == len(sent.good)
-        assert running.ask("SELECT uniqExact(event_id) FROM v_calls") == len(sent.good)
-        assert running.ask("SELECT max(surplus_rows) FROM v_audit") == 0
-        assert running.ask(bad) == sent.bad
-        # dead letters may repeat: one that was sent before the kill and not yet behind a row is sent again
-        noted = "SELECT uniqExact(k_partition, k_offset) FROM v_duplicates WHERE event = 'llm_call'"
-        assert running.ask(noted) == sent.repeats
-        assert running.ask("SELECT sum(calls) FROM v_cost_by_feature_hour") == len(sent.good)
+        everything_once(running, sent)
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(400)
+def test_killed_at_every_place_of_a_batch_each_event_is_there_once(
+    broker: KafkaNode, tmp_path: Path, codec: Codec
+) -> None:
+    sent = Sent(set())
+    doomed = Recorder(broker.bootstrap, tmp_path)
+    places = ("after_fetch", "after_effect", "after_dead_letters", "before_offset_commit")
+    for number, place in enumerate(places):
+        asyncio.run(produce(codec, broker.bootstrap, sent, batches=4, size=150, seed=number))
+        assert doomed.dies_at(place) == -signal.SIGKILL
+    with recorder(broker.bootstrap, tmp_path) as running:
+        everything_once(running, sent)
 
 
 @pytest.mark.broker

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from flywheel.events import Codec
 from flywheel.observe import Health, Metrics, logger
 from flywheel.stream.breaker import Breaker
 from flywheel.stream.errors import Fatal, Unavailable
+from flywheel.stream.faults import armed_faults
 from flywheel.stream.offsets import resume_at
 from flywheel.stream.ports import Bus, Fold, Sink
 from flywheel.stream.settings import SESSION_TIMEOUT_S, RunnerSettings
@@ -67,6 +69,7 @@ class Runner:
         name: str | None = None,
     ) -> None:
         self._identity = Identity(service, service_version)
+        self._faults = armed_faults(os.environ)
         self._name = name or group
         self._bus, self._codec, self._step = bus, codec, step
         self._topics, self._state_dir = tuple(topics), state_dir
@@ -95,7 +98,14 @@ class Runner:
         self._sinks = (
             None
             if isinstance(step, Fold)
-            else SinkShards(step=step, codec=codec, identity=self._identity, producer=self._producer, metrics=metrics)
+            else SinkShards(
+                step=step,
+                codec=codec,
+                identity=self._identity,
+                producer=self._producer,
+                metrics=metrics,
+                faults=self._faults,
+            )
         )
 
     # Called by the bus
@@ -195,6 +205,8 @@ class Runner:
             polled = await self._consumer.poll(
                 max_records=self._settings.max_records, timeout_ms=self._settings.poll_ms
             )
+            if polled:
+                self._faults.at("after_fetch")
         except Unavailable as error:
             await self._back_off("kafka", error)
             return
@@ -377,7 +389,7 @@ class Runner:
     def _open(self, number: int) -> Shard:
         path = None if self._state_dir is None else self._state_dir / self._name / f"{number}.sqlite"
         state = ShardState(path, synchronous=self._settings.synchronous)
-        return Shard(number=number, state=state, codec=self._codec, identity=self._identity)
+        return Shard(number=number, state=state, codec=self._codec, identity=self._identity, faults=self._faults)
 
     def _progress(self, records: Records) -> None:
         if records:
@@ -397,6 +409,7 @@ class Runner:
         news = {p: n for p, n in self._durable().items() if p in held and self._committed.get(p) != n}
         try:
             if news:
+                self._faults.at("before_offset_commit")
                 await self._consumer.commit(news)
                 self._committed.update(news)
         except Unavailable as error:  # it is told again; the offsets that count are our own

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flywheel.events import Codec
 from flywheel.observe import logger
 from flywheel.stream.errors import Fatal, Revoked
+from flywheel.stream.faults import Faults
 from flywheel.stream.outbox import pack, unpack
 from flywheel.stream.ports import Fold, Producer
 from flywheel.stream.records import Lineage, dead_letter, decode, frame, lineage
@@ -61,7 +62,9 @@ class Shard:
         acknowledged: next offsets as of the last batch whose outbox is acknowledged; what the group may be told.
     """
 
-    def __init__(self, *, number: int, state: ShardState, codec: Codec, identity: Identity) -> None:
+    def __init__(
+        self, *, number: int, state: ShardState, codec: Codec, identity: Identity, faults: Faults | None = None
+    ) -> None:
         self.number = number
         self.state = state
         self.revoked = False
@@ -69,6 +72,7 @@ class Shard:
         self.acknowledged: Mapping[TopicPartition, int] = {} if self._outbox else dict(state.offsets)
         self._codec = codec
         self._identity = identity
+        self._faults = faults or Faults()
         self._source = f"{identity.service}/{number}/{state.incarnation}"
         self._busy = asyncio.Lock()
         self._sending = asyncio.Lock()
@@ -151,6 +155,7 @@ class Shard:
             return False
         if not batch.offsets:
             return True
+        self._faults.at("before_state_commit")
         try:
             sequence = self.state.commit(
                 view,
@@ -162,6 +167,7 @@ class Shard:
         except Revoked:
             self.revoked = True
             return False
+        self._faults.at("after_state_commit")
         if sequence is not None:
             self._outbox.append(_Unsent(sequence, outgoing, dict(self.state.offsets)))
         elif not self._outbox:
@@ -220,6 +226,7 @@ class Shard:
                 unsent = self._outbox[0]
                 records = unpack(unsent.records) if isinstance(unsent.records, bytes) else unsent.records
                 await producer.send_many(records)
+                self._faults.at("mid_outbox")
                 sent.update(r.topic for r in records)
                 if self.revoked:
                     break

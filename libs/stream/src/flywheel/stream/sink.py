@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from flywheel.events import Codec
 from flywheel.observe import Metrics
+from flywheel.stream.faults import Faults
 from flywheel.stream.ports import Producer, Sink
 from flywheel.stream.records import dead_letter, decode
 from flywheel.stream.shard import Identity
@@ -21,9 +22,19 @@ UNKNOWN_SCHEMA_RETRY_S = 5.0
 class SinkShards:
     """Hands batches to the sink; dead letters are acknowledged before the offsets behind them count as done."""
 
-    def __init__(self, *, step: Sink, codec: Codec, identity: Identity, producer: Producer, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        step: Sink,
+        codec: Codec,
+        identity: Identity,
+        producer: Producer,
+        metrics: Metrics,
+        faults: Faults | None = None,
+    ) -> None:
         self._step, self._codec, self._identity = step, codec, identity
         self._producer, self._metrics = producer, metrics
+        self._faults = faults or Faults()
         self._next: dict[TopicPartition, int] = {}
         self._done: dict[TopicPartition, int] = {}
         self._busy = asyncio.Lock()
@@ -85,6 +96,7 @@ class SinkShards:
         while left:
             given: Sequence[RawRecord] | Sequence[Event] = left if self._step.raw else decoded
             verdicts = await self._step.write(given)
+            self._faults.at("after_effect")
             for index, verdict in sorted(verdicts.items()):
                 if isinstance(verdict, Hold):
                     place = TopicPartition(left[index].topic, left[index].partition)
@@ -138,6 +150,7 @@ class SinkShards:
             letters += [letter] if letter is not None else []
         if letters:
             await self._producer.send_many(letters)
+            self._faults.at("after_dead_letters")
         for record, verdict in refused:
             self.buried[TopicPartition(record.topic, record.partition)] += 1
             self._metrics.count("stream_records_total", 1, topic=record.topic, verdict="reject")
