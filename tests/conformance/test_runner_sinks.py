@@ -68,6 +68,7 @@ async def running(spec: StepSpec, step: Sink, bus: MemoryBus, group: str) -> Asy
     finally:
         await runner.stop()
         await task
+        getattr(step, "close", lambda: None)()  # as the end of its process would
 
 
 async def until(holds: Callable[[], bool]) -> None:

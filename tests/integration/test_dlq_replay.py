@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from flywheel.cli.dead_letters import ACTIONS
+from flywheel.cli.main import cli
 from flywheel.events import Codec, LocalRegistry, headers
 from flywheel.events import topics as declared_topics
 from flywheel.events.examples import examples
@@ -154,12 +156,11 @@ def counts(state_dir: Path) -> dict[str, int]:
 
 
 async def flywheel(bootstrap: str, *arguments: str, code: int = 0) -> Any:
-    """The command as a process: its JSON."""
-    words = [sys.executable, "-m", "flywheel.cli", "dlq", *arguments, "--kafka", bootstrap, "--json"]
-    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-    out, _ = await process.communicate()
-    assert process.returncode == code, out
-    return json.loads(out)
+    """What the command answers, run in a thread, as it has an event loop of its own."""
+    words = ["dlq", *arguments, "--kafka", bootstrap, "--json"]
+    ended = await asyncio.to_thread(CliRunner().invoke, cli, words)
+    assert ended.exit_code == code, ended.output
+    return json.loads(ended.stdout)
 
 
 async def test_what_an_old_version_refused_is_taken_once_after_a_replay_also_when_it_is_killed(

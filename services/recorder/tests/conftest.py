@@ -60,9 +60,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     opened = open_tables(
         StoreSettings(path=folder / "clickhouse"), folder / "staging", codec, remembered=1000, metrics=Metrics()
     )
-    tables = opened()
-    yield Engine(folder, codec, opened, tables)
-    tables.close()
+    every: list[Tables] = []
+
+    def restarted() -> Tables:
+        every.append(opened())
+        return every[-1]
+
+    yield Engine(folder, codec, restarted, restarted())
+    for tables in every:  # one left open keeps the next module of this process from opening its own folder
+        tables.close()
 
 
 @pytest.fixture(scope="session")

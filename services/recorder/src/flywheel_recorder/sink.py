@@ -64,6 +64,13 @@ class RecorderSink:
             await asyncio.sleep(max(0.0, self._every_s - (time.monotonic() - started)))
         return verdicts
 
+    def close(self) -> None:
+        """Let go of the store, if it was opened; the next use opens it again."""
+        with self._lock:
+            if self._tables is not None:
+                self._tables.close()
+                self._tables = None
+
     def _locked(self, act: Callable[[Tables], T]) -> T:
         with self._lock:
             if self._tables is None:
