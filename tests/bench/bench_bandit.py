@@ -26,6 +26,7 @@ from harness import Result, write
 from flywheel.events import Codec, event_id, load_registry, topics
 from flywheel.local.kafka import KafkaNode
 from flywheel.local.topic_admin import create_topics
+from flywheel.observe import spare_the_collector
 from flywheel.stream import Event, KafkaBus, Output, Publisher, RawRecord
 from flywheel_bandit.core import CharterBook, OutcomeFold
 from flywheel_bandit.wiring import NEEDED
@@ -109,6 +110,7 @@ def core(now_us: int) -> tuple[float, float]:
         events.append(Event(RawRecord(fact.topic, 0, offset, 0, b"", b""), fact.event, 1, value))
     book = CharterBook.of([charter(now_us)])
     fold, state = OutcomeFold(lambda: book), Dictionary()
+    spare_the_collector()  # as every service does; the facts made above are the benchmark's
     started, cpu = time.perf_counter(), time.process_time()
     told = 0
     for start in range(0, len(events), BATCH):

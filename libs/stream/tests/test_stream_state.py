@@ -50,6 +50,27 @@ def test_a_view_is_a_dictionary_over_what_is_stored(
     state.close()
 
 
+def test_a_scan_reads_no_further_than_it_was_asked() -> None:
+    """A service that looks at what is due, batch after batch, must not pay for all that is not due yet."""
+    state, steps = ShardState(None), 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    costs = []
+    for waiting in (10, 20_000):
+        commit(state, [(f"{number:08d}", b"") for number in range(waiting)])
+        steps = 0
+        state._db.set_progress_handler(count, 1)
+        assert len(list(state.view().scan("t", "", "00000003"))) == 3
+        state._db.set_progress_handler(None, 0)
+        costs.append(steps)
+    assert costs[0] == costs[1] > 0
+    state.close()
+
+
 @settings(max_examples=60, deadline=None)
 @given(writes=WRITES, cut=st.integers(0, 12))
 def test_the_digest_does_not_depend_on_how_writes_were_cut_into_batches(

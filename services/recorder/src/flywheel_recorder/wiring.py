@@ -113,12 +113,15 @@ async def _record(settings: RecorderSettings, metrics: Metrics, health: Health, 
         settings=RunnerSettings(max_records=settings.batch_records),
         name=NAME,
     )
-    async with asyncio.TaskGroup() as group:
-        if store.embedded:
-            group.create_task(_serve_sql(settings, metrics, health, stop))
-        group.create_task(runner.run())
-        await stop.wait()
-        await runner.stop()
+    try:
+        async with asyncio.TaskGroup() as group:
+            if store.embedded:
+                group.create_task(_serve_sql(settings, metrics, health, stop))
+            group.create_task(runner.run())
+            await stop.wait()
+            await runner.stop()
+    finally:
+        tables.close()
 
 
 async def _patiently(opened: Callable[[], Tables], health: Health, stop: asyncio.Event) -> Tables | None:

@@ -10,9 +10,8 @@ def event_id(*parts: str | int) -> str:
 
     The length prefix keeps ``("ab", "c")`` and ``("a", "bc")`` apart. An int and its decimal text are the same part.
     """
-    digest = blake2b(digest_size=16)
+    framed = b""
     for part in parts:
         data = str(part).encode()
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()
+        framed += len(data).to_bytes(8, "big") + data
+    return blake2b(framed, digest_size=16).hexdigest()

@@ -3,7 +3,7 @@
 from flywheel.observe.health import Health, Part
 from flywheel.observe.http import announce_port, bind, operations_app, operations_routes, serve, stop_on_signals
 from flywheel.observe.logs import configure_logging, log_context, logger, redact, secret_name
-from flywheel.observe.loop import run
+from flywheel.observe.loop import run, spare_the_collector
 from flywheel.observe.metrics import (
     DECLARATIONS,
     CounterName,
@@ -70,6 +70,7 @@ __all__ = [
     "secret_name",
     "serve",
     "span",
+    "spare_the_collector",
     "stop_on_signals",
     "traceparent",
     "tracer",

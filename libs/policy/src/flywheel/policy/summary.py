@@ -80,7 +80,8 @@ class Summary:
     def _move(self, unit: int, arm: str, sign: int, reward_nano: int) -> None:
         if unit > self.newest:
             self.advance(unit)
-        self._put(span_of(unit, self.newest), arm, (sign, sign * reward_nano, sign * reward_nano * reward_nano))
+        signed = sign * reward_nano
+        self._put(span_of(unit, self.newest), arm, (sign, signed, signed * reward_nano))
 
     def _put(self, span: int, arm: str, sums: Sums) -> None:
         arms = self.spans.get(span)

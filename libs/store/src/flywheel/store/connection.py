@@ -73,4 +73,4 @@ def connect(settings: StoreSettings) -> Any:
         return client
     except ClickHouseError as error:
         hint = "" if settings.url else f"; is {settings.path} open in another process, such as the recorder?"
-        raise StoreUnavailable(f"opening ClickHouse: {str(error)[:300]}{hint}") from error
+        raise StoreUnavailable(f"opening ClickHouse: {str(error)[-300:]}{hint}") from error

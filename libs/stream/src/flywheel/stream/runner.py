@@ -8,7 +8,6 @@ A sink writes offsets with its effect, so for it (1) is the write.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -170,8 +169,6 @@ class Runner:
 
     async def run(self) -> None:
         """Run until `stop`; dependencies that are away are waited for. Raises Fatal."""
-        # Events are many, short-lived, without cycles: at the default of 700 the collector takes a quarter of the CPU.
-        gc.set_threshold(max(50_000, gc.get_threshold()[0]), 20, 50)
         self._watch.start()
         try:
             await self._retrying("kafka", self._producer.start)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 from flywheel.stream.errors import Fatal, Revoked
 from flywheel.stream.types import TopicPartition
@@ -32,6 +33,7 @@ UPDATE counter SET incarnation = lower(hex(randomblob(8)));
 _CHUNK = 900
 _SOURCES_KEPT = 8
 _TOMBSTONE = None
+_NOTHING: Mapping[str, bytes | None] = MappingProxyType({})
 
 
 class ShardState:
@@ -178,16 +180,16 @@ def _digest(db: sqlite3.Connection) -> str:
 
 
 class BatchView:
-    """Reads through to the database, keeps a batch's writes in memory until the runner commits them."""
+    """Reads through to the database, keeps a batch's writes in memory, by table, until the runner commits them."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._written: dict[tuple[str, str], bytes | None] = {}
+        self._written: dict[str, dict[str, bytes | None]] = {}
 
     def fork(self) -> BatchView:
         """A view that sees this one's writes and keeps its own apart, until `adopt`."""
         forked = BatchView(self._db)
-        forked._written = dict(self._written)
+        forked._written = {table: dict(written) for table, written in self._written.items()}
         return forked
 
     def adopt(self, forked: BatchView) -> None:
@@ -196,18 +198,20 @@ class BatchView:
 
     def get(self, table: str, key: str) -> bytes | None:
         """The value of a key, or None."""
-        if (table, key) in self._written:
-            return self._written[table, key]
+        written = self._written.get(table, _NOTHING)
+        if key in written:
+            return written[key]
         row = self._db.execute("SELECT value FROM state WHERE tbl=? AND key=?", (table, key)).fetchone()
         return None if row is None else row[0]
 
     def get_many(self, table: str, keys: Iterable[str]) -> dict[str, bytes]:
         """The values of those keys that there are."""
+        written = self._written.get(table, _NOTHING)
         found: dict[str, bytes] = {}
         unseen: list[str] = []
         for key in dict.fromkeys(keys):
-            if (table, key) in self._written:
-                value = self._written[table, key]
+            if key in written:
+                value = written[key]
                 if value is not None:
                     found[key] = value
             else:
@@ -222,20 +226,23 @@ class BatchView:
 
     def put(self, table: str, key: str, value: bytes) -> None:
         """Set a key."""
-        self._written[table, key] = value
+        written = self._written.get(table)
+        if written is None:
+            written = self._written[table] = {}
+        written[key] = value
 
     def delete(self, table: str, key: str) -> None:
         """Remove a key, there or not."""
-        self._written[table, key] = _TOMBSTONE
+        self._written.setdefault(table, {})[key] = _TOMBSTONE
 
     def scan(
         self, table: str, start: str = "", stop: str | None = None, limit: int | None = None
     ) -> Iterator[tuple[str, bytes]]:
         """Pairs with ``start <= key < stop`` in key order, the batch's own writes included."""
-        written = sorted(k for t, k in self._written if t == table and k >= start and (stop is None or k < stop))
+        written = sorted(k for k in self._written.get(table, _NOTHING) if k >= start and (stop is None or k < stop))
+        where, bounds = ("", ()) if stop is None else (" AND key<?", (stop,))
         stored = self._db.execute(
-            "SELECT key, value FROM state WHERE tbl=? AND key>=? AND (? IS NULL OR key<?) ORDER BY key",
-            (table, start, stop, stop),
+            f"SELECT key, value FROM state WHERE tbl=? AND key>=?{where} ORDER BY key", (table, start, *bounds)
         )
         return islice(self._merge(table, written, stored), limit)
 
@@ -256,11 +263,12 @@ class BatchView:
 
     def _live(self, table: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         for key in keys:
-            value = self._written[table, key]
+            value = self._written[table][key]
             if value is not None:
                 yield key, value
 
     def changes(self) -> tuple[list[tuple[str, str, bytes]], list[tuple[str, str]]]:
         """What to write and what to remove."""
-        puts = [(t, k, v) for (t, k), v in self._written.items() if v is not None]
-        return puts, [(t, k) for (t, k), v in self._written.items() if v is None]
+        every = self._written.items()
+        puts = [(t, k, v) for t, written in every for k, v in written.items() if v is not None]
+        return puts, [(t, k) for t, written in every for k, v in written.items() if v is None]

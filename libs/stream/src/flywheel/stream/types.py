@@ -52,8 +52,7 @@ class Event(NamedTuple):
         return self.raw.offset
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """An event a step wants sent. The runner fills in ``event_id`` where the value has none."""
 
     topic: str

@@ -8,8 +8,6 @@ its window closed.
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import chain
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,7 +21,6 @@ MAX_PARTS = 512
 
 DECISION, CALL, QUALITY = 0, 1, 2
 FAILED = ("ERROR", "TIMEOUT")
-_ID = itemgetter(1)
 Timer = tuple[str, int]
 NEVER: Timer = ("", 0)
 Part = list[Any]
@@ -155,13 +152,18 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     composed = compose(terms.rule, scores, attempts, closed=closed)
     if not composed.ready:
         return None
-    decision = _served(decisions, calls)
+    decision = decisions[0] if len(decisions) == 1 else _served(decisions, calls)
     timed_out = closed and (bool(composed.missing) or not calls)
     # Grows with every fact, with the closing of the window and with the charter, whatever the order they came in.
     revision = 2 * (len(decisions) + len(calls) + len(quality)) + timed_out + terms.revision
     learned = composed.reward_nano if decision[3] in terms.arms else None
     told = Told(feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned)
-    return Story(told, decision, calls, quality, composed, timed_out, decisions, terms.revision)
+    newest_us: int = decisions[-1][0]  # every list is sorted by time
+    if calls and calls[-1][0] > newest_us:
+        newest_us = calls[-1][0]
+    if quality and quality[-1][0] > newest_us:
+        newest_us = quality[-1][0]
+    return Story(told, decision, calls, quality, composed, timed_out, decisions, terms.revision, newest_us)
 
 
 def _waits(terms: Terms, calls: list[Part], quality: list[Part]) -> bool:
@@ -197,7 +199,7 @@ def _served(decisions: list[Part], calls: list[Part]) -> Part:
 
 
 class Story(NamedTuple):
-    """Told, with what the ``outcome`` event needs besides."""
+    """Told, with what the ``outcome`` event needs besides. ``completed_at_us``: time of the newest part."""
 
     told: Told
     decision: Part
@@ -207,19 +209,12 @@ class Story(NamedTuple):
     timed_out: bool
     decisions: list[Part]
     charter_revision: int
+    completed_at_us: int
 
     @property
     def newest_unit(self) -> int:
         """Unit of time of the newest decision."""
         return unit_of(self.decisions[-1][0])
-
-    @property
-    def completed_at_us(self) -> int:
-        """Time of the newest part (every list is sorted by time)."""
-        newest: int = self.decisions[-1][0]
-        if self.calls:
-            newest = max(newest, self.calls[-1][0])
-        return max(newest, self.quality[-1][0]) if self.quality else newest
 
     @property
     def correction(self) -> int:
@@ -228,11 +223,11 @@ class Story(NamedTuple):
 
     def outcome(self, project: str, request_id: str, *, revision: int) -> dict[str, Any]:
         """Return the ``outcome`` event. Its id is a hash of the facts in it, however often it was told before."""
-        decision, calls, composed = self.decision, self.calls, self.composed
-        facts = "/".join(map(_ID, chain(self.decisions, calls, self.quality)))
-        waiting = not self.timed_out and (composed.missing or not calls)
+        told, decision, calls, quality, composed, timed_out, decisions, _, completed_at_us = self
+        facts = "/".join([part[1] for parts in (decisions, calls, quality) for part in parts])
+        waiting = not timed_out and (composed.missing or not calls)
         return {
-            "event_id": event_id("outcome", f"{self.told.revision}/{facts}"),
+            "event_id": event_id("outcome", f"{told.revision}/{facts}"),
             "project": project,
             "request_id": request_id,
             "occurred_at": decision[0],
@@ -253,11 +248,11 @@ class Story(NamedTuple):
             "latency_ms": composed.latency_ms,
             "parts": composed.parts,
             "missing": list(composed.missing),
-            "status": "timed_out" if self.timed_out else "waiting" if waiting else "complete",
+            "status": "timed_out" if timed_out else "waiting" if waiting else "complete",
             "calls": len(calls),
-            "errors": len([part for part in calls if part[3] in FAILED]),
+            "errors": sum([part[3] in FAILED for part in calls]),
             "revision": revision,
-            "completed_at": self.completed_at_us,
+            "completed_at": completed_at_us,
         }
 
 
