@@ -1,9 +1,9 @@
 """Outcomes a second: in the bandit's core alone, and by the whole service from Kafka to `llm-outcomes`.
 
 An outcome is three events (decision, call, feedback) joined. Core: decoded events in batches of 5,000, state in a
-dictionary. From Kafka: the service in a process of its own, all facts already on the log, both stages at work; the
-rate is that at which outcomes were appended to the log. Baseline: a bare aiokafka loop (``getmany``, decode, commit)
-over the same facts in the same run, in outcomes, that is events divided by three.
+dictionary, the best of three passes. From Kafka: the service in a process of its own, all facts already on the log,
+both stages at work; the rate is that at which outcomes were appended to the log. Baseline: a bare aiokafka loop
+(``getmany``, decode, commit) over the same facts in the same run, in outcomes, that is events divided by three.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,11 @@ def facts(now_us: int) -> Iterator[Output]:
 
 
 class Dictionary:
-    """A state view that costs next to nothing."""
+    """A state view that costs next to nothing: a scan that ends before a table's first key looks at none."""
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[str, bytes]] = {}
+        self.first: dict[str, str] = {}
 
     def get(self, table: str, key: str) -> bytes | None:
         return self.tables.get(table, {}).get(key)
@@ -90,6 +91,8 @@ class Dictionary:
 
     def put(self, table: str, key: str, value: bytes) -> None:
         self.tables.setdefault(table, {})[key] = value
+        if key < self.first.setdefault(table, key):
+            self.first[table] = key
 
     def delete(self, table: str, key: str) -> None:
         self.tables.get(table, {}).pop(key, None)
@@ -97,6 +100,8 @@ class Dictionary:
     def scan(
         self, table: str, start: str = "", stop: str | None = None, limit: int | None = None
     ) -> Iterator[tuple[str, bytes]]:
+        if stop is not None and stop <= self.first.get(table, stop):
+            return iter(())
         keys = sorted(k for k in self.tables.get(table, {}) if k >= start and (stop is None or k < stop))
         return iter([(key, self.tables[table][key]) for key in keys[:limit]])
 
@@ -109,8 +114,13 @@ def core(now_us: int) -> tuple[float, float]:
         value = needed.decode(codec.encode(fact.event, fact.value)).value
         events.append(Event(RawRecord(fact.topic, 0, offset, 0, b"", b""), fact.event, 1, value))
     book = CharterBook.of([charter(now_us)])
-    fold, state = OutcomeFold(lambda: book), Dictionary()
     spare_the_collector()  # as every service does; the facts made above are the benchmark's
+    return max(one_pass(book, events) for _ in range(3))
+
+
+def one_pass(book: CharterBook, events: Sequence[Event]) -> tuple[float, float]:
+    """Fold everything once."""
+    fold, state = OutcomeFold(lambda: book), Dictionary()
     started, cpu = time.perf_counter(), time.process_time()
     told = 0
     for start in range(0, len(events), BATCH):
@@ -171,11 +181,11 @@ async def from_kafka(bootstrap: str, folder: Path) -> tuple[float, float, float]
 
 async def main() -> None:
     """Measure both and write the results."""
+    alone, alone_us = core(time.time_ns() // 1000)
     with tempfile.TemporaryDirectory(prefix="bench-bandit-") as name, KafkaNode(Path(name) / "kafka") as node:
         node.wait_ready()
         await create_topics(node.bootstrap, topics().values())
         rate, cpu_us, bare = await from_kafka(node.bootstrap, Path(name))
-        alone, alone_us = core(time.time_ns() // 1000)
     about = {"unit": "outcomes/s", "baseline": bare / 3, "baseline_name": "bare aiokafka loop", "command": COMMAND}
     write(Result(name="bandit_core", value=alone, note=f"{alone_us:.0f} µs of CPU each, {ARMS} arms", **about))
     write(Result(name="bandit_from_kafka", value=rate, note=f"{cpu_us:.0f} µs of CPU each, start included", **about))
