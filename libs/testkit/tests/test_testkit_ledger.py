@@ -46,3 +46,40 @@ def test_even_means_the_same_ids_once_each(sent: list[str], seen: list[str]) -> 
     ledger.sent("t", sent)
     ledger.seen("t", seen)
     assert ledger.balance("t").even == (Counter(set(sent)) == Counter(seen))
+
+
+def test_an_order_changed_within_a_key_is_found_and_one_across_keys_is_none() -> None:
+    ledger = Ledger()
+    ledger.sent("calls", ["a1", "a2", "a3"], key="a")
+    ledger.sent("calls", ["b1", "b2"], key="b")
+    ledger.seen("calls", ["b1", "a1", "a3", "a2", "b2"])
+    balance = ledger.balance("calls")
+    assert balance.reordered == ("a",)
+    assert not balance.even
+    assert str(balance) == "calls: sent 5, arrived 5, 1 keys out of order (first a)"
+
+
+def test_the_first_arrival_counts_and_what_is_lost_is_not_out_of_order() -> None:
+    ledger = Ledger()
+    ledger.sent("calls", ["a1", "a2", "a3"], key="a")
+    ledger.seen("calls", ["a1", "a3", "a1"])
+    balance = ledger.balance("calls")
+    assert (balance.lost, balance.duplicated, balance.reordered) == (("a2",), ("a1",), ())
+
+
+def test_an_id_sent_again_keeps_its_first_place_in_the_order() -> None:
+    ledger = Ledger()
+    ledger.sent("calls", ["a1"], key="a")
+    ledger.sent("calls", ["a2", "a1"], key="a")
+    ledger.seen("calls", ["a1", "a2"])
+    assert ledger.balance("calls").even
+
+
+@given(sent=IDS, seen=IDS)
+def test_order_is_kept_exactly_when_what_arrived_stands_as_it_was_sent(sent: list[str], seen: list[str]) -> None:
+    ledger = Ledger()
+    ledger.sent("t", sent, key="k")
+    ledger.seen("t", seen)
+    ours = list(dict.fromkeys(sent))
+    arrived = [found for found in dict.fromkeys(seen) if found in ours]
+    assert (ledger.balance("t").reordered == ()) == (arrived == [one for one in ours if one in arrived])
