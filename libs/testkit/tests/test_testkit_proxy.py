@@ -144,7 +144,7 @@ def test_while_it_refuses_nobody_gets_in_and_who_is_in_stays(proxy: FaultProxy) 
     with connect(proxy) as inside:
         assert ask(inside, b"first") == b"first"
         proxy.set(Rules(refuse=True))
-        with connect(proxy) as outside, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), connect(proxy) as outside:
             ask(outside, b"hello")
         assert ask(inside, b"still") == b"still"
         assert proxy.seen.refused == 1
@@ -168,7 +168,7 @@ def test_a_reply_dropped_after_the_write_the_target_has_it_the_client_is_cut(pro
 
 def test_a_target_that_is_away_resets_the_client(proxy: FaultProxy, echo: Echo) -> None:
     echo.close()
-    with connect(proxy) as connection, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connect(proxy) as connection:
         ask(connection, b"hello")
 
 
