@@ -59,6 +59,10 @@ class Ledger:
                 self._order.setdefault(place, {}).setdefault(key, []).append(one)
             sent.add(one)
 
+    def ids_sent(self, place: str) -> list[str]:
+        """The ids that should be in ``place``, in order of name."""
+        return sorted(self._sent.get(place, ()))
+
     def seen(self, place: str, ids: Iterable[str]) -> None:
         """Note that these ids were found in ``place``, in this order; once per finding."""
         self._seen.setdefault(place, Counter()).update(ids)

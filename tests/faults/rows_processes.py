@@ -1,0 +1,129 @@
+"""Rows about processes that die, freeze, come and go, or begin again from nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Final
+
+from scene import Scene, outcomes_learned
+from system import until
+
+BANDIT_POINTS: Final = (
+    "mid_outbox", "before_state_commit", "after_state_commit", "after_fetch", "before_offset_commit",
+)  # fmt: skip
+RECORDER_POINTS: Final = ("after_effect", "after_fetch", "before_offset_commit", "after_effect", "after_fetch")
+
+
+async def broker_restarted(scene: Scene) -> None:
+    """Row 1. The broker is stopped with SIGTERM and started again, again and again, while the load runs. Nothing may
+    be lost, doubled or out of order, and work goes on after every start."""
+    for _ in range(2 if scene.short else 5):
+        await asyncio.to_thread(scene.system.kafka.stop)
+        await scene.system.start_kafka()
+        await goes_on(scene)
+        scene.kills += 1
+
+
+async def broker_killed(scene: Scene) -> None:
+    """Row 2. The same with SIGKILL. One node that acknowledges into the page cache: this is the death of a process,
+    not a power cut."""
+    for _ in range(2 if scene.short else 5):
+        await asyncio.to_thread(scene.system.kafka.kill)
+        await scene.system.start_kafka()
+        await goes_on(scene)
+        scene.kills += 1
+
+
+async def goes_on(scene: Scene) -> None:
+    """Work goes on: the policy takes in outcomes that it had not when this was asked."""
+    before = outcomes_learned(scene.system) or 0
+    await until(lambda: (outcomes_learned(scene.system) or 0) > before, "outcomes are learned again")
+
+
+async def consumers_killed(scene: Scene) -> None:
+    """Row 3. The bandit and the recorder are killed with -9 at each named place of a batch, under load. What was in
+    hand is read or sent again, and has its effect once."""
+    for bandit_at, recorder_at in list(zip(BANDIT_POINTS, RECORDER_POINTS, strict=True))[: 1 if scene.short else None]:
+        await asyncio.gather(_dies_at(scene, "bandit", bandit_at), _dies_at(scene, "recorder", recorder_at))
+    await asyncio.gather(scene.system.start("bandit"), scene.system.start("recorder"))
+
+
+async def _dies_at(scene: Scene, name: str, place: str) -> None:
+    system = scene.system
+    await system.stop(name)
+    system.spawn(name, FLYWHEEL_TESTING="1", FLYWHEEL_FAULTS=f"{place}:3=crash")
+    status = await system.gone(name)
+    scene.need(status == -signal.SIGKILL, f"{name} did not die at {place} (exit {status}): {system.tail(name, 3)}")
+    scene.kills += 1
+
+
+async def zombie(scene: Scene) -> None:
+    """Row 4. A bandit stands still in the middle of a send, longer than its session, while a second one takes its
+    partitions over; then the same with SIGSTOP and SIGCONT. The first comes back with what it had in hand: no late
+    commit, no late emit, states equal to the replay. That the second sent the first one's outbox again shows as
+    lineage repeats."""
+    system = scene.system
+    await system.stop("bandit")
+    await system.start("bandit-2", FLYWHEEL_TESTING="1", FLYWHEEL_FAULTS="mid_outbox:10=stall")
+    await system.start("bandit")
+    await goes_on(scene)
+    await scene.under_load(25)
+    for _ in range(1 if scene.short else 2):
+        system.signal("bandit-2", signal.SIGSTOP)
+        await scene.under_load(22)
+        await goes_on(scene)
+        system.signal("bandit-2", signal.SIGCONT)
+        await scene.under_load(6)
+        scene.need(system.alive("bandit-2"), "the frozen member joins again instead of dying")
+        scene.kills += 1
+    await system.stop("bandit-2")
+
+
+async def rebalance_storm(scene: Scene) -> None:
+    """Row 5. Bandits join and leave every two seconds, three at work; every other one leaves by being killed right
+    after a send. Nothing lost, nothing doubled, and work goes on all the time."""
+    system = scene.system
+    await system.start("bandit-2")
+    for number in range(3 if scene.short else 12):
+        system.spawn("bandit-3", FLYWHEEL_TESTING="1", FLYWHEEL_FAULTS="mid_outbox:1=crash" if number % 2 else "")
+        if number % 2:
+            await system.gone("bandit-3")
+            scene.kills += 1
+        else:
+            await scene.under_load(4)
+            await system.stop("bandit-3")
+        await scene.under_load(2)
+    await system.stop("bandit-2")
+    await goes_on(scene)
+
+
+async def restarted_from_nothing(scene: Scene) -> None:
+    """Row 18. The bandit loses its states, and the recorder its database, in the middle of the load; the groups'
+    offsets are forgotten. Both begin at the start of the log: the same states, the same rows, each once. What the
+    bandit tells a second time has the ids it had."""
+    import shutil
+
+    system = scene.system
+    await scene.under_load(3 if scene.short else 10)
+    await asyncio.gather(system.kill("bandit"), system.kill("recorder"))
+    await asyncio.to_thread(shutil.rmtree, system.folder / "state" / "bandit")
+    await asyncio.to_thread(shutil.rmtree, system.folder / "clickhouse")
+    await forget_groups(scene)
+    await asyncio.gather(system.start("bandit"), system.start("recorder"))
+    scene.kills += 2
+    await goes_on(scene)
+
+
+async def forget_groups(scene: Scene) -> None:
+    """Delete every consumer group that is empty by now."""
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=scene.system.bootstrap)
+    await admin.start()
+    try:
+        names = [name for name, _ in await admin.list_consumer_groups()]
+        await asyncio.sleep(11)  # the sessions of the dead members end
+        await admin.delete_consumer_groups(names)
+    finally:
+        await admin.close()

@@ -1,0 +1,23 @@
+"""The fault table: which function plays which row."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import rows_processes as processes
+import rows_stores as stores
+from scene import Row
+
+_ALL: Final = (
+    Row(1, "broker restarted", processes.broker_restarted),
+    Row(2, "broker killed with -9", processes.broker_killed, redelivers=True),
+    Row(3, "consumers killed with -9 in a batch", processes.consumers_killed, redelivers=True),
+    Row(4, "a member freezes while another takes over", processes.zombie, redelivers=True),
+    Row(5, "members come and go", processes.rebalance_storm, redelivers=True),
+    Row(6, "duplicates", stores.duplicates, resend=0.1),
+    Row(11, "ClickHouse away, slow, a reply lost", stores.store_away),
+    Row(12, "Triton down, slow, wrong shape", why_not="there is no inference runner yet"),
+    Row(17, "transaction leak", why_not="no Kafka transactions are used"),
+    Row(18, "restart from nothing", processes.restarted_from_nothing),
+)
+ROWS: Final = {row.number: row for row in _ALL}
