@@ -21,11 +21,21 @@ class _Group:
 
 
 class MemoryBus:
-    """Topics, partitions and groups in one process; ``clock_ms`` stamps records, as LogAppendTime does."""
+    """Topics, partitions and groups in one process; ``clock_ms`` stamps records, as LogAppendTime does.
 
-    def __init__(self, clock_ms: Callable[[], int] = lambda: 0, *, default_partitions: int = 4) -> None:
+    A topic has the partitions it declares, ``default_partitions`` where it is not declared, ``partitions`` if given.
+    """
+
+    def __init__(
+        self,
+        clock_ms: Callable[[], int] = lambda: 0,
+        *,
+        default_partitions: int = 4,
+        partitions: int | None = None,
+    ) -> None:
         self._clock_ms = clock_ms
         self._default_partitions = default_partitions
+        self._partitions = partitions
         self._logs: dict[TopicPartition, list[RawRecord]] = {}
         self._counts: dict[str, int] = {}
         self._groups: dict[str, _Group] = defaultdict(_Group)
@@ -42,7 +52,7 @@ class MemoryBus:
         """A topic's partitions; it is created when first named."""
         if topic not in self._counts:
             declared = declared_topics().get(topic)
-            self._counts[topic] = declared.partitions if declared else self._default_partitions
+            self._counts[topic] = self._partitions or (declared.partitions if declared else self._default_partitions)
             for number in range(self._counts[topic]):
                 self._logs[TopicPartition(topic, number)] = []
         return [TopicPartition(topic, number) for number in range(self._counts[topic])]

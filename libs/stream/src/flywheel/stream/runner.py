@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from time import monotonic, time
+from time import time
 from typing import TypeVar
 
 from flywheel.events import Codec
 from flywheel.observe import Health, Metrics, logger
 from flywheel.stream.breaker import Breaker
+from flywheel.stream.clock import now
 from flywheel.stream.errors import Fatal, Unavailable
 from flywheel.stream.faults import armed_faults
 from flywheel.stream.offsets import resume_at
@@ -79,7 +80,7 @@ class Runner:
         self._shards: dict[int, Shard] = {}
         self._stop = asyncio.Event()
         self._committed: dict[TopicPartition, int] = {}
-        self._commit_at = monotonic()
+        self._commit_at = 0.0
         self._breaker = Breaker(self._settings.breaker_records)
         self._sending: dict[Shard, asyncio.Task[None]] = {}
         self._failure: Exception | None = None
@@ -122,9 +123,12 @@ class Runner:
             self._failure = error
 
     async def _take_over(self, partitions: Sequence[TopicPartition]) -> None:
+        generation = self._generation
         positions = await self._positions(partitions)
         begins = await self._retrying("kafka", lambda: self._consumer.beginning_offsets(partitions))
         ends = await self._retrying("kafka", lambda: self._consumer.end_offsets(partitions))
+        if generation != self._generation:
+            return  # after a freeze two may take over at once: the group has decided anew, and that one goes on
         self._watch.begin.update(begins)
         for partition in partitions:
             done = positions.get(partition)
@@ -151,7 +155,7 @@ class Runner:
         """Finish or abandon what is under way within one deadline, then let the partitions go."""
         self._metrics.count("stream_rebalances_total", 1, kind="revoked")
         self._generation += 1
-        ends = monotonic() + self._settings.revoke_within_s
+        ends = now() + self._settings.revoke_within_s
         if self._sinks is not None:
             await self._sinks.revoked(partitions, self._settings.revoke_within_s)
         await self._let_go({p.partition for p in partitions} & set(self._shards), ends)
@@ -160,9 +164,9 @@ class Runner:
             self._breaker.forget(partition)
 
     async def _let_go(self, numbers: Iterable[int], ends: float) -> None:
-        """Close shards by ``ends`` (monotonic seconds); what is still being sent then is abandoned."""
+        """Close shards by ``ends`` (seconds of the loop's clock); what is still being sent then is abandoned."""
         for number in sorted(numbers):
-            if not await self._shards.pop(number).revoke(max(0.0, ends - monotonic())):
+            if not await self._shards.pop(number).revoke(max(0.0, ends - now())):
                 await self._producer.abandon()
 
     # The loop ------------------------------------------------------------------------------------------------------
@@ -220,7 +224,7 @@ class Runner:
             for number, records in _by_shard(self._through_breaker(polled)).items():
                 if generation == self._generation:  # else these were read before a rebalance: they are read again
                     await self._process(number, records)
-        if monotonic() >= self._commit_at:
+        if now() >= self._commit_at:
             await self._tell_group()
 
     async def _after_freeze(self) -> None:
@@ -228,10 +232,10 @@ class Runner:
 
         After a heartbeat's time the client knows; what it then still holds is taken over as if it were assigned anew.
         """
-        log.warning("frozen", seconds=monotonic() - self._watch.turned_at)
+        log.warning("frozen", seconds=now() - self._watch.turned_at)
         self._consumer.pause(self._consumer.assignment())
         await self._sleep(SESSION_TIMEOUT_S / 2)
-        self._watch.turned_at = monotonic()
+        self._watch.turned_at = now()
         await self.assigned(sorted(self._consumer.assignment()))
 
     def _through_breaker(self, polled: Records) -> Records:
@@ -329,19 +333,19 @@ class Runner:
         self._watch.progress()
 
     async def _leave(self) -> None:
-        ends = monotonic() + self._settings.revoke_within_s
+        ends = now() + self._settings.revoke_within_s
         for shard in self._shards.values():
             self._send_soon(shard)
         if self._sending:
-            await asyncio.wait(self._sending.values(), timeout=max(0.1, ends - monotonic()))
+            await asyncio.wait(self._sending.values(), timeout=max(0.1, ends - now()))
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.1, ends - monotonic())):
+            async with asyncio.timeout(max(0.1, ends - now())):
                 await self._tell_group()
         if self._sinks is not None:
-            await self._sinks.revoked(sorted(self._sinks.durable()), max(0.0, ends - monotonic()))
+            await self._sinks.revoked(sorted(self._sinks.durable()), max(0.0, ends - now()))
         await self._let_go(list(self._shards), ends)
         with suppress(TimeoutError):  # a broker that is away need not hear that we leave
-            async with asyncio.timeout(max(1.0, ends - monotonic())):
+            async with asyncio.timeout(max(1.0, ends - now())):
                 await self._consumer.stop()
         await self._producer.stop()
 
@@ -401,7 +405,7 @@ class Runner:
         return {p: n for s in self._shards.values() for p, n in s.acknowledged.items()}
 
     async def _tell_group(self) -> None:
-        self._commit_at = monotonic() + self._settings.commit_every_s
+        self._commit_at = now() + self._settings.commit_every_s
         held = self._consumer.assignment()
         news = {p: n for p, n in self._durable().items() if p in held and self._committed.get(p) != n}
         try:

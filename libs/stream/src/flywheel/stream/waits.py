@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from random import Random
-from time import monotonic
+from random import uniform
 
 from flywheel.observe import Metrics, logger
+from flywheel.stream.clock import now
 from flywheel.stream.errors import Unavailable
 from flywheel.stream.ports import Consumer
 from flywheel.stream.settings import RunnerSettings
@@ -24,7 +23,6 @@ class Waits:
         self._consumer, self._settings, self._metrics = consumer, settings, metrics
         self._until: dict[TopicPartition, float] = {}
         self._attempts: dict[object, int] = defaultdict(int)
-        self._jitter = Random(os.getpid())
 
     def __contains__(self, partition: TopicPartition) -> bool:
         return partition in self._until
@@ -47,13 +45,13 @@ class Waits:
 
     def note(self, partition: TopicPartition, seconds: float) -> None:
         """A partition that is paused already stays so for so many seconds."""
-        self._until[partition] = monotonic() + seconds
+        self._until[partition] = now() + seconds
         self._metrics.gauge("stream_paused", 1, topic=partition.topic, partition=partition.partition)
 
     def due(self) -> list[TopicPartition]:
         """Partitions whose wait is over."""
-        now = monotonic()
-        return [p for p, at in self._until.items() if at <= now]
+        present = now()
+        return [p for p, at in self._until.items() if at <= present]
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         """Read these again."""
@@ -77,4 +75,4 @@ class Waits:
         self._attempts[what] += 1
         steps = min(self._attempts[what], 10)
         longest: float = min(self._settings.backoff_max_s, self._settings.backoff_s * 2.0**steps)
-        return max(min(error.retry_after_s, longest), longest * self._jitter.uniform(0.5, 1.0))
+        return max(min(error.retry_after_s, longest), longest * uniform(0.5, 1.0))

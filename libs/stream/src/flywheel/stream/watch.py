@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
 
 from flywheel.observe import Health, Metrics, extract, past_span, recording
+from flywheel.stream.clock import now
 from flywheel.stream.errors import Unavailable
 from flywheel.stream.ports import Consumer
 from flywheel.stream.settings import SESSION_TIMEOUT_S, RunnerSettings
@@ -23,7 +23,7 @@ class Watch:
     """Looks once a second at where a consumer stands.
 
     Attributes:
-        turned_at: when the event loop last turned (monotonic seconds); long ago after the process was frozen.
+        turned_at: when the event loop last turned (seconds of the loop's clock); long ago after the process was frozen.
         begin: first offsets of the partitions held, for those of which nothing is done yet.
     """
 
@@ -41,12 +41,13 @@ class Watch:
         self._name, self._consumer, self._waits, self._done = name, consumer, waits, done
         self._after_s, self._metrics, self._health = settings.stuck_after_s, metrics, health
         self._detector = StuckDetector(self._after_s)
-        self._progress_at = self.turned_at = monotonic()
+        self._progress_at = self.turned_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.begin: dict[TopicPartition, int] = {}
 
     def start(self) -> None:
         """Begin to look."""
+        self._progress_at = self.turned_at = now()
         self._detector.start()
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._look())]
 
@@ -64,19 +65,19 @@ class Watch:
 
     def progress(self) -> None:
         """Something was finished."""
-        self._progress_at = monotonic()
+        self._progress_at = now()
 
     @property
     def frozen(self) -> bool:
         """Whether the process stood still so long that the group may have given its partitions away."""
-        return monotonic() - self.turned_at > SESSION_TIMEOUT_S / 2
+        return now() - self.turned_at > SESSION_TIMEOUT_S / 2
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(min(0.5, self._after_s / 4))
             self._detector.beat()
             if not self.frozen:  # else the loop has to see it first
-                self.turned_at = monotonic()
+                self.turned_at = now()
 
     async def _look(self) -> None:
         while True:
@@ -105,7 +106,7 @@ class Watch:
     def _judge(self, lag: Offsets) -> None:
         if not any(records for partition, records in lag.items() if partition not in self._waits):
             self.progress()
-        elif monotonic() - self._progress_at > self._after_s:
+        elif now() - self._progress_at > self._after_s:
             dump_and_exit(f"{sum(lag.values())} records wait, none finished in {self._after_s:g} s")
 
 
