@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 MEMBERS := $(wildcard libs/*/pyproject.toml) $(wildcard services/*/pyproject.toml) infra/local/pyproject.toml
 EDITABLE := $(foreach m,$(MEMBERS),-e ./$(dir $(m)))
 READY := $(VENV)/.ready
+SEEDS ?= 20000
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test quick up down status lint types schemas bench lock clean
+.PHONY: help demo test quick up down status lint types schemas bench soak lock clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -62,6 +63,9 @@ schemas: $(READY) ## Regenerate what is generated from schemas/ and the .proto f
 
 bench: $(READY) ## Measure, beside a baseline in the same run; results go to tests/bench/results/
 	$(BIN)/python tests/bench/run.py
+
+soak: $(READY) ## 20,000 seeds of the simulation (SEEDS=...), about an hour on two cores
+	$(BIN)/python tests/simulation/run.py --seeds $(SEEDS)
 
 lock: $(VENV)/bin/python ## Pin every dependency with hashes (after a change to pyproject.toml)
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --extra dev --no-annotate --no-header pyproject.toml -o requirements.lock
