@@ -34,7 +34,7 @@ class Weather:
 
 
 class Broker:
-    """Logs and groups. ``settled(group)`` says whether a group was told the end of everything it reads."""
+    """Logs and groups, under a weather."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, chance: Random, *, partitions: int, start_ms: int) -> None:
         self._loop, self._chance = loop, chance
@@ -68,12 +68,6 @@ class Broker:
                     group.remove([m for m in group.members if m.process is process])
 
         self._loop.call_later(SESSION_S, end, context=Context())  # nobody's step: the process is dead
-
-    def settled(self, group: str, topics: Sequence[str]) -> bool:
-        """Whether the group was told the end of every partition of these topics."""
-        told = self.groups[group].told
-        every = (p for topic in topics for p in self.logs.partitions_of(topic))
-        return all(told.get(p, 0) == len(self.logs.log(p)) for p in every)
 
     def roll(self, share: float) -> bool:
         """Whether something happens that happens so often."""
