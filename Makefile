@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 SEEDS ?= 20000
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test quick up down status lint types schemas bench soak lock clean
+.PHONY: help demo test quick up down status lint types schemas bench faults soak lock clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ schemas: $(READY) ## Regenerate what is generated from schemas/ and the .proto f
 
 bench: $(READY) ## Measure, beside a baseline in the same run; results go to tests/bench/results/
 	$(BIN)/python tests/bench/run.py
+
+faults: $(READY) ## Kill, freeze, cut and poison the running system, row by row (ROWS=...), and count everything
+	$(BIN)/python tests/faults/run.py $(ROWS)
 
 soak: $(READY) ## 20,000 seeds of the simulation (SEEDS=...), about an hour on two cores
 	$(BIN)/python tests/simulation/run.py --seeds $(SEEDS)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 
+import httpx
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from poison import READERS, TOPIC, Poisoner
+from rows_processes import goes_on
 from scene import Scene
 from system import until
 
+from flywheel.events import topics
+from flywheel.local.topic_admin import topic_settings
 from flywheel.stream import KafkaBus, Outgoing
-from flywheel.testkit.draining import read_topic
+from flywheel.testkit.draining import ask_sql, read_topic
 
 AGAIN = ("llm-decisions", "llm-calls", "llm-feedback")
 
@@ -31,27 +39,102 @@ async def duplicates(scene: Scene) -> None:
 
 
 async def store_away(scene: Scene) -> None:
-    """Row 11. ClickHouse is embedded in the recorder, so it is away when that is: killed for a while, then standing
-    still, then a reply lost after the write (the insert is done, and the recorder is told that it failed), then killed
-    right after a write. The lag grows and is worked off, memory stays bounded, no row is there twice."""
-    system = scene.system
+    """Row 11. ClickHouse is embedded in the recorder, so it is away when that is: killed for a while; killed right
+    after a write; then standing still, and a reply lost after the write (the insert is done, and the recorder is told
+    that it failed). The lag grows and is worked off, no row is there twice. Too many parts cannot be provoked here:
+    the engine has no server whose limit could be lowered."""
+    system, ledger = scene.system, scene.load.ledger
     away_s = 3 if scene.short else 20
     await system.kill("recorder")
     await scene.under_load(away_s)
-    await system.start("recorder", FLYWHEEL_TESTING="1", FLYWHEEL_FAULTS="after_effect:2=fail,after_effect:5=crash")
-    status = await system.gone("recorder") if scene.short else await _after_a_while(scene)
+    system.spawn("recorder", FLYWHEEL_TESTING="1", FLYWHEEL_FAULTS="after_effect:2=crash")
+    status = await system.gone("recorder")
     scene.need(status == -signal.SIGKILL, f"the recorder did not die after a write (exit {status})")
     await system.start("recorder", FLYWHEEL_TESTING="1", FLYWHEEL_FAULTS="after_effect:3=fail")
     system.signal("recorder", signal.SIGSTOP)
     await scene.under_load(away_s)
+    sent = len(ledger.ids_sent("llm-calls"))
     system.signal("recorder", signal.SIGCONT)
     scene.kills += 2
     await until(
         lambda: system.metric("recorder", "stream_retries_total") > 0, "the reply lost after a write is noticed"
     )
-    await until(lambda: system.metric("recorder", "lag_records") < 200, "the recorder has caught up")
-    scene.notes.append(f"recorder's memory {system.rss_mb('recorder'):.0f} MB")
+    await until(lambda: calls_in_view(scene) >= sent, "what came while the recorder stood still is in the view")
+    scene.notes.append(f"{sent} calls caught up with, recorder's memory {system.rss_mb('recorder'):.0f} MB")
 
 
-async def _after_a_while(scene: Scene) -> int:
-    return await scene.system.gone("recorder")
+def calls_in_view(scene: Scene) -> int:
+    """How many calls the view holds; -1 when the recorder does not answer."""
+    try:
+        return int(ask_sql(scene.system.url("recorder"), "SELECT count() FROM v_calls")[0][0])
+    except httpx.HTTPError:
+        return -1
+
+
+async def poison(scene: Scene) -> None:
+    """Row 8. Among the load: bytes without our magic, truncated events, events of another topic, a record of 10 MB and
+    well-formed events with absurd values, one in twenty. Each is a dead letter once, of every service that reads it,
+    with its reason and the source's offset. Then one partition gets nothing but poison: its breaker stops it, so that
+    at most that many letters and a few tries lie there while the rest waits; when good records follow it goes on. (A
+    step that raises is not provoked here: none of ours does; the runner's own tests have one that does.)"""
+    producer = Poisoner(scene)
+    await producer.start()
+    try:
+        for _ in range(3 if scene.short else 20):
+            await producer.mixed()
+            await scene.under_load(1)
+        await producer.huge()
+        if not scene.short:
+            await producer.nothing_else()
+            await asyncio.gather(*(_breaker_opens(scene, name) for name in READERS))
+    finally:
+        await producer.stop()
+    await goes_on(scene)
+    scene.notes.append(f"{producer.sent} poisoned records, {len(scene.letters)} letters due")
+
+
+async def _breaker_opens(scene: Scene, name: str) -> None:
+    await until(lambda: scene.system.metric(name, "stream_paused") > 0, f"{name} stops the partition")
+
+
+async def letters_away(scene: Scene) -> None:
+    """Row 9. The broker refuses to write to one topic, that of the dead letters of calls (it asks for two replicas,
+    and has one), while poison comes. The partitions that hold it stop and nothing past it is taken; when the topic is
+    writable again all goes on, and each letter is there once."""
+    system = scene.system
+    producer = Poisoner(scene)
+    await producer.start()
+    await _writable(system.bootstrap, "llm-calls.dlq", replicas=2)
+    await producer.mixed()
+    await until(lambda: system.metric("bandit", "stream_retries_total") > 0, "the bandit tries again")
+    await until(lambda: system.metric("recorder", "stream_retries_total") > 0, "the recorder tries again")
+    await scene.under_load(3 if scene.short else 15)
+    letters = await read_topic(system.bootstrap, "llm-calls.dlq")
+    scene.need(not letters, f"{len(letters)} letters are on a topic that nobody could write to")
+    for group in ("flywheel-bandit-join", "flywheel-recorder"):
+        told = await _committed(system.bootstrap, group)
+        passed = {p: at for p, at in producer.first.items() if told.get(p, 0) > at}
+        scene.need(not passed, f"{group} committed past records whose letters are not written: {passed}")
+    await _writable(system.bootstrap, "llm-calls.dlq", replicas=1)
+    await goes_on(scene)
+    await producer.stop()
+
+
+async def _committed(bootstrap: str, group: str) -> dict[int, int]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        told = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    return {p.partition: found.offset for p, found in told.items() if p.topic == TOPIC}
+
+
+async def _writable(bootstrap: str, topic: str, *, replicas: int) -> None:
+    settings = topic_settings(topics()[topic]) | {"min.insync.replicas": str(replicas)}
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=settings)])
+    finally:
+        await admin.close()

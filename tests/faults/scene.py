@@ -34,6 +34,7 @@ VIEWS: Final = {"llm-decisions": "v_decisions", "llm-calls": "v_calls", "llm-fee
 DERIVED: Final = ("llm-outcomes", "arm-summaries", "policies")
 STEPS: Final = {"bandit-join": FACTS, "bandit-learn": ("arm-summaries", "charters")}
 SETTLED_S: Final = 150.0
+POISON: Final = "poison-"
 
 
 @dataclass
@@ -179,10 +180,15 @@ async def settled(scene: Scene) -> None:
             ends = await end_offsets(system.bootstrap, names)
             behind[step] = await asyncio.to_thread(states_behind, system.states / step, ends)
         rows = await asyncio.to_thread(_rows, system)
-        done = not any(behind.values()) and rows >= load.requests and outcomes_learned(system) == load.requests
+        letters = await asyncio.to_thread(_letters_recorded, system)
+        counted = rows >= load.requests and letters >= len(scene.letters)
+        done = counted and not any(behind.values()) and outcomes_learned(system) == load.requests
         quiet = quiet + 1 if done else 0
         if time.monotonic() > deadline:
-            scene.need(False, f"not settled after {SETTLED_S:.0f} s: behind {behind}, outcomes in the view {rows}")
+            scene.need(
+                False,
+                f"not settled after {SETTLED_S:.0f} s: behind {behind}, outcomes in the view {rows}, letters {letters}",
+            )
             return
         await asyncio.sleep(0.7)
 
@@ -198,7 +204,8 @@ def _count(scene: Scene, drained: Mapping[str, Drained]) -> list[Balance]:
     """Every topic and view against what was sent."""
     ledger, url = scene.load.ledger, scene.system.url("recorder")
     for topic, view in VIEWS.items():
-        ledger.seen(topic, drained[topic].ids)
+        # Poison that decodes lies on the topic too; in a view it would be a phantom.
+        ledger.seen(topic, [found for found in drained[topic].ids if not found.startswith(POISON)])
         ledger.sent(view, ledger.ids_sent(topic))
         ledger.seen(view, view_ids(url, view))
     ledger.seen("v_outcomes", view_ids(url, "v_outcomes", "request_id", "reward IS NOT NULL"))
@@ -217,6 +224,13 @@ def _revisions(ledger: Ledger, outcomes: Drained) -> None:
     for request in ours:
         ledger.sent("llm-outcomes", [found for _, found in sorted(told.get(request, [(0, request)]))], key=request)
     ledger.seen("llm-outcomes", outcomes.ids)
+
+
+def _letters_recorded(system: System) -> int:
+    try:
+        return int(ask_sql(system.url("recorder"), "SELECT uniqExact(event_id) FROM v_dead_letters")[0][0])
+    except httpx.HTTPError:
+        return -1
 
 
 async def _letters(scene: Scene) -> list[Balance]:
