@@ -166,6 +166,20 @@ def test_a_reply_dropped_after_the_write_the_target_has_it_the_client_is_cut(pro
         assert ask(connection, b"write") == b"write", "the rule was for one"
 
 
+def test_what_is_blocked_never_arrives_and_the_rest_does(proxy: FaultProxy, echo: Echo) -> None:
+    proxy.block(lambda data: data.startswith(b"write"))
+    for _ in range(2):
+        with connect(proxy) as connection:
+            assert ask(connection, b"read") == b"read"
+            connection.sendall(b"write")
+            with pytest.raises(ConnectionResetError):
+                receive(connection, 5)
+    assert (proxy.seen.blocked, b"write" in echo.got) == (2, False)
+    proxy.clear()
+    with connect(proxy) as connection:
+        assert ask(connection, b"write") == b"write"
+
+
 def test_a_target_that_is_away_resets_the_client(proxy: FaultProxy, echo: Echo) -> None:
     echo.close()
     with pytest.raises(ConnectionResetError), connect(proxy) as connection:

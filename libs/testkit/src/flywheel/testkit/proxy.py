@@ -38,6 +38,7 @@ class Seen:
     refused: int = 0
     cut: int = 0
     dropped_replies: int = 0
+    blocked: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class FaultProxy:
         self.seen = Seen()
         self._rules = PASS
         self._drop = _Drop()
+        self._blocked: Callable[[bytes], bool] | None = None
         self._pairs: set[_Pair] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
@@ -106,7 +108,7 @@ class FaultProxy:
 
     def clear(self) -> None:
         """Forward everything again at once; what was held goes on."""
-        self._rules, self._drop = PASS, _Drop()
+        self._rules, self._drop, self._blocked = PASS, _Drop(), None
 
     def cut(self) -> int:
         """Reset every open connection, on both sides, as a firewall that restarts does. Returns how many."""
@@ -117,6 +119,11 @@ class FaultProxy:
         pass the request on, swallow what the target answers, and reset the client's connection. The target has acted,
         and the client cannot know."""
         self._drop = _Drop(count, matching)
+
+    def block(self, matching: Callable[[bytes], bool]) -> None:
+        """Until ``clear``, pass no request on that ``matching`` says true of, and reset the connection it came on: the
+        target never sees it. Other requests go through."""
+        self._blocked = matching
 
     def __enter__(self) -> Self:
         return self.start()
@@ -173,6 +180,11 @@ class FaultProxy:
     async def _requests(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(_CHUNK):
             await self._wait(lambda rules: (rules.delay_requests_s, rules.hold_requests))
+            if self._blocked is not None and self._blocked(data):
+                self.seen.blocked += 1
+                _reset(pair.client)
+                pair.target.close()
+                return
             if self._drop.left > 0 and not pair.doomed and self._drop.matching(data):
                 self._drop.left -= 1
                 pair.doomed = True
