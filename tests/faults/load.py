@@ -67,7 +67,19 @@ class Load:
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
         self._stop = asyncio.Event()
+        self._others = 0
         self._later: list[tuple[str, str, Items]] = []
+
+    @property
+    def outcomes(self) -> int:
+        """Requests that end as outcomes with a reward."""
+        return self.requests + self._others
+
+    def joined_too(self, requests: Sequence[str], cost_usd: Decimal) -> None:
+        """Requests of another producer, and what all their calls cost together."""
+        self._others += len(requests)
+        self.cost_usd += cost_usd
+        self.ledger.sent("v_outcomes", requests)
 
     def stop(self) -> None:
         """Begin no more requests."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from typing import Final
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from scene import Scene, outcomes_learned
 from system import until
 
@@ -33,6 +36,21 @@ async def broker_killed(scene: Scene) -> None:
         await scene.system.start_kafka()
         await goes_on(scene)
         scene.kills += 1
+
+
+async def leaders_killed(scene: Scene) -> None:
+    """Row 19. Three brokers, each also a controller, every topic with three copies of which two acknowledge. One after
+    the other is killed with -9 and comes back: its partitions' leaders move, and the controller's too."""
+    cluster = scene.system.cluster
+    assert cluster is not None
+    for node in list(cluster.nodes.values())[: 2 if scene.short else None]:
+        await asyncio.to_thread(node.kill)
+        scene.kills += 1
+        await scene.under_load(5 if scene.short else 10)
+        await goes_on(scene)
+        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(node.wait_ready)
+        await goes_on(scene)
 
 
 async def goes_on(scene: Scene) -> None:
@@ -102,8 +120,6 @@ async def restarted_from_nothing(scene: Scene) -> None:
     """Row 18. The bandit loses its states, and the recorder its database, in the middle of the load; the groups'
     offsets are forgotten. Both begin at the start of the log: the same states, the same rows, each once. What the
     bandit tells a second time has the ids it had."""
-    import shutil
-
     system = scene.system
     await scene.under_load(3 if scene.short else 10)
     await asyncio.gather(system.kill("bandit"), system.kill("recorder"))
@@ -116,14 +132,15 @@ async def restarted_from_nothing(scene: Scene) -> None:
 
 
 async def forget_groups(scene: Scene) -> None:
-    """Delete every consumer group that is empty by now."""
-    from aiokafka.admin import AIOKafkaAdminClient
-
+    """Delete the offsets of every group, once the sessions of its dead members have ended."""
     admin = AIOKafkaAdminClient(bootstrap_servers=scene.system.bootstrap)
     await admin.start()
     try:
-        names = [name for name, _ in await admin.list_consumer_groups()]
-        await asyncio.sleep(11)  # the sessions of the dead members end
-        await admin.delete_consumer_groups(names)
+        names = {name for name, *_ in await admin.list_consumer_groups()}
+        async with asyncio.timeout(60):
+            while names:
+                answer = await admin._send_request(DeleteGroupsRequest(sorted(names)))
+                names -= {name for name, code in answer.results if code == 0}
+                await asyncio.sleep(1)
     finally:
         await admin.close()

@@ -7,17 +7,16 @@ import signal
 
 import httpx
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from poison import READERS, TOPIC, Poisoner
+from rows_network import is_produce
 from rows_processes import goes_on
 from scene import Scene
 from system import until
 
-from flywheel.events import topics
-from flywheel.local.topic_admin import topic_settings
 from flywheel.stream import KafkaBus, Outgoing
 from flywheel.testkit.draining import ask_sql, read_topic
 
+LETTERS = b"llm-calls.dlq"
 AGAIN = ("llm-decisions", "llm-calls", "llm-feedback")
 
 
@@ -98,26 +97,28 @@ async def _breaker_opens(scene: Scene, name: str) -> None:
 
 
 async def letters_away(scene: Scene) -> None:
-    """Row 9. The broker refuses to write to one topic, that of the dead letters of calls (it asks for two replicas,
-    and has one), while poison comes. The partitions that hold it stop and nothing past it is taken; when the topic is
-    writable again all goes on, and each letter is there once."""
-    system = scene.system
+    """Row 9. The proxy lets nothing through to one topic, that of the dead letters of calls, while poison comes. The
+    partitions that hold it stop and the groups are told nothing past it; when the topic can be written again all goes
+    on, and each letter is there once."""
+    system, proxy = scene.system, scene.system.proxy
+    assert proxy is not None
     producer = Poisoner(scene)
     await producer.start()
-    await _writable(system.bootstrap, "llm-calls.dlq", replicas=2)
+    proxy.block(lambda data: is_produce(data) and LETTERS in data)
     await producer.mixed()
-    await until(lambda: system.metric("bandit", "stream_retries_total") > 0, "the bandit tries again")
-    await until(lambda: system.metric("recorder", "stream_retries_total") > 0, "the recorder tries again")
+    await until(lambda: system.metric("bandit", "stream_paused") > 0, "the bandit waits")
+    await until(lambda: system.metric("recorder", "stream_paused") > 0, "the recorder waits")
     await scene.under_load(3 if scene.short else 15)
-    letters = await read_topic(system.bootstrap, "llm-calls.dlq")
+    letters = await read_topic(system.bootstrap, LETTERS.decode())
     scene.need(not letters, f"{len(letters)} letters are on a topic that nobody could write to")
     for group in ("flywheel-bandit-join", "flywheel-recorder"):
         told = await _committed(system.bootstrap, group)
         passed = {p: at for p, at in producer.first.items() if told.get(p, 0) > at}
         scene.need(not passed, f"{group} committed past records whose letters are not written: {passed}")
-    await _writable(system.bootstrap, "llm-calls.dlq", replicas=1)
+    proxy.clear()
     await goes_on(scene)
     await producer.stop()
+    scene.notes.append(f"{proxy.seen.blocked} writes of dead letters were blocked, {len(scene.letters)} are there now")
 
 
 async def _committed(bootstrap: str, group: str) -> dict[int, int]:
@@ -128,13 +129,3 @@ async def _committed(bootstrap: str, group: str) -> dict[int, int]:
     finally:
         await admin.close()
     return {p.partition: found.offset for p, found in told.items() if p.topic == TOPIC}
-
-
-async def _writable(bootstrap: str, topic: str, *, replicas: int) -> None:
-    settings = topic_settings(topics()[topic]) | {"min.insync.replicas": str(replicas)}
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=settings)])
-    finally:
-        await admin.close()

@@ -50,6 +50,7 @@ class Scene:
     problems: list[str] = field(default_factory=list)
     letters: set[str] = field(default_factory=set)
     """Dead letters there must be, as ``letter_name`` writes them."""
+    codec: Codec = field(default_factory=lambda: Codec(load_registry()))
     extra: dict[str, int] = field(default_factory=dict)
     """Redeliveries that the row itself has seen, by kind."""
 
@@ -97,6 +98,7 @@ class Row:
     inject: Inject | None = None
     redelivers: bool = False
     proxied: bool = False
+    brokers: int = 1
     per_s: int = 100
     resend: float = 0.0
     why_not: str = ""
@@ -105,7 +107,7 @@ class Row:
 async def play(row: Row, folder: Path, *, short: bool, seed: int) -> Report:
     """Play a row in an empty folder. Whatever goes wrong is a problem in the report."""
     assert row.inject is not None
-    with System(folder, proxied=row.proxied) as system:
+    with System(folder, proxied=row.proxied, brokers=row.brokers) as system:
         await system.start_all()
         load = Load(system.url, per_s=row.per_s // 2 if short else row.per_s, resend=row.resend, seed=seed)
         scene = Scene(system, load, short)
@@ -139,9 +141,9 @@ async def _account(row: Row, scene: Scene) -> Report:
     system, load = scene.system, scene.load
     await settled(scene)
     learned = outcomes_learned(system)
-    scene.need(learned == load.requests, f"the policy stands on {learned} outcomes, there were {load.requests}")
+    scene.need(learned == load.outcomes, f"the policy stands on {learned} outcomes, there were {load.outcomes}")
     scene.problems += load.refused[:3]
-    drained = {name: await drain(system.bootstrap, name, Codec(load_registry())) for name in (*FACTS[:3], *DERIVED)}
+    drained = {name: await drain(system.bootstrap, name, scene.codec) for name in (*FACTS[:3], *DERIVED)}
     balances = await asyncio.to_thread(_count, scene, drained)
     balances += await _letters(scene)
     live = await asyncio.to_thread(_outcomes_in_view, system)
@@ -181,8 +183,8 @@ async def settled(scene: Scene) -> None:
             behind[step] = await asyncio.to_thread(states_behind, system.states / step, ends)
         rows = await asyncio.to_thread(_rows, system)
         letters = await asyncio.to_thread(_letters_recorded, system)
-        counted = rows >= load.requests and letters >= len(scene.letters)
-        done = counted and not any(behind.values()) and outcomes_learned(system) == load.requests
+        counted = rows >= load.outcomes and letters >= len(scene.letters)
+        done = counted and not any(behind.values()) and outcomes_learned(system) == load.outcomes
         quiet = quiet + 1 if done else 0
         if time.monotonic() > deadline:
             scene.need(
@@ -239,7 +241,7 @@ async def _letters(scene: Scene) -> list[Balance]:
     ledger.sent("dead letters", scene.letters)
     for topic in topics().values():
         if topic.event == "dead_letter":
-            found = await drain(scene.system.bootstrap, topic.name, Codec(load_registry()))
+            found = await drain(scene.system.bootstrap, topic.name, scene.codec)
             ledger.seen("dead letters", [letter_name(one.value) for one in found.taken])
             again = scene.extra.get("dead letters again", 0) + found.again_by_id
             if again:
@@ -267,7 +269,7 @@ def _outcomes_in_view(system: System) -> Outcomes:
 async def _replay(system: System) -> tuple[Mapping[str, str], Outcomes]:
     """The bandit over the same log, from nothing and without faults: its states, and the outcomes it tells. What the
     run derived is deleted first, so that the replay learns from the facts alone."""
-    await _forget(system.bootstrap)
+    await _forget(system.bootstrap, system.brokers)
     folder = system.folder / "replay"
     await system.start("bandit-9", FLYWHEEL_STATE_DIR=str(folder), FLYWHEEL_GROUP="replay")
     quiet, deadline = 0, time.monotonic() + SETTLED_S
@@ -287,7 +289,7 @@ async def _replay(system: System) -> tuple[Mapping[str, str], Outcomes]:
     return state_digests(folder / "bandit"), {name: (reward, cost) for name, (_, reward, cost) in told.items()}
 
 
-async def _forget(bootstrap: str) -> None:
+async def _forget(bootstrap: str, copies: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -296,7 +298,7 @@ async def _forget(bootstrap: str) -> None:
             await asyncio.sleep(0.1)
     finally:
         await admin.close()
-    await create_topics(bootstrap, [topics()[name] for name in DERIVED])
+    await create_topics(bootstrap, [topics()[name] for name in DERIVED], replication=copies)
 
 
 def _compare(scene: Scene, live: Outcomes, replayed: Outcomes) -> Mapping[str, str]:

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
+from cluster import Cluster
 
 from flywheel.events import topics
 from flywheel.local.kafka import KafkaNode
@@ -25,7 +27,7 @@ from flywheel.local.ports import LOOPBACK, free_port
 from flywheel.local.probes import ask_service
 from flywheel.local.processes import Guard, ProcessId, end, tail
 from flywheel.local.secret_files import make_secrets
-from flywheel.local.topic_admin import create_topics_now
+from flywheel.local.topic_admin import create_topics
 from flywheel.testkit.proxy import FaultProxy
 
 SERVICES: Final = ("ingest", "router", "bandit", "recorder")
@@ -61,11 +63,17 @@ class System:
 
     folder: Path
     proxied: bool = False
+    brokers: int = 1
+    """1, or 3: a cluster of brokers, each also a controller."""
     heap_mb: int = 384
     kafka_settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._guard = Guard()
+        self.later = ExitStack()
+        """What a row opens and the account still needs."""
+        self.environ: dict[str, str] = {}
+        """Settings of every service started from now on."""
         self._running: dict[str, _Running] = {}
         self._ports: dict[str, dict[str, int]] = {}
         self.proxy = FaultProxy().start() if self.proxied else None
@@ -77,11 +85,12 @@ class System:
             settings=self.kafka_settings,
             guard=self._guard,
         )
+        self.cluster = Cluster(self.folder, guard=self._guard) if self.brokers > 1 else None
 
     @property
     def bootstrap(self) -> str:
         """Where the services find Kafka: the proxy, where there is one."""
-        return self.kafka.bootstrap
+        return self.cluster.bootstrap if self.cluster else self.kafka.bootstrap
 
     @property
     def states(self) -> Path:
@@ -90,6 +99,9 @@ class System:
 
     async def start_kafka(self) -> None:
         """Start the broker, on its former port and data, and return when it serves."""
+        if self.cluster is not None:
+            await self.cluster.start()
+            return
         await asyncio.to_thread(self.kafka.start)
         if self.proxy is not None:
             self.proxy.target_port = self.kafka.port
@@ -98,7 +110,7 @@ class System:
     async def start_all(self) -> None:
         """Start everything, and return when everything is ready."""
         await self.start_kafka()
-        await asyncio.to_thread(create_topics_now, self.bootstrap, topics().values())
+        await create_topics(self.bootstrap, topics().values(), replication=self.brokers)
         for name in SERVICES:
             self.spawn(name)
         for name in SERVICES:
@@ -114,7 +126,9 @@ class System:
             "FLYWHEEL_KAFKA_BOOTSTRAP": self.bootstrap,
             "FLYWHEEL_HOST": LOOPBACK,
         }
-        child = self._guard.spawn([sys.executable, "-m", part.module], log=log, environ=os.environ | own | environ)
+        child = self._guard.spawn(
+            [sys.executable, "-m", part.module], log=log, environ=os.environ | own | self.environ | environ
+        )
         self._running[name] = _Running(part, child, ports, log)
         return ProcessId.of(child.pid)
 
@@ -196,9 +210,12 @@ class System:
                 os.kill(running.child.pid, signal.SIGCONT)
                 running.child.kill()
                 running.child.wait()
+        if self.cluster is not None:
+            self.cluster.stop()
         if self.kafka.running:
             end(self.kafka.process_id, deadline_s=5)
         self.kafka.stop()
         if self.proxy is not None:
             self.proxy.stop()
+        self.later.close()
         self._guard.close()
