@@ -52,9 +52,11 @@ def _played(row: Row, *, seed: int, short: bool, keep: Path | None) -> Report | 
     """The report of a row; None for one that does not apply."""
     if row.inject is None:
         return None
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"faults-{row.number}-") as scratch:
-        folder = Path(scratch) if keep is None else keep.absolute() / f"row-{row.number}-{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
+        # A folder of an earlier run would bring its log along.
+        folder = Path(scratch if keep is None else tempfile.mkdtemp(prefix=f"row-{row.number}-", dir=keep.absolute()))
         try:
             return asyncio.run(asyncio.wait_for(play(row, folder, short=short, seed=seed), ROW_S))
         except Exception as error:
