@@ -10,6 +10,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml) $(wildcard services/*/pyproject.tom
 EDITABLE := $(foreach m,$(MEMBERS),-e ./$(dir $(m)))
 READY := $(VENV)/.ready
 SEEDS ?= 20000
+MINUTES ?= 30
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help demo test quick up down status lint types schemas bench faults soak lock clean
@@ -67,7 +68,8 @@ bench: $(READY) ## Measure, beside a baseline in the same run; results go to tes
 faults: $(READY) ## Kill, freeze, cut and poison the running system, row by row (ROWS=...), and count everything
 	$(BIN)/python tests/faults/run.py $(ROWS)
 
-soak: $(READY) ## 20,000 seeds of the simulation (SEEDS=...), about an hour on two cores
+soak: $(READY) ## MINUTES (30) of load with random faults, then SEEDS (20,000) of the simulation: about 100 minutes
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 	$(BIN)/python tests/simulation/run.py --seeds $(SEEDS)
 
 lock: $(VENV)/bin/python ## Pin every dependency with hashes (after a change to pyproject.toml)

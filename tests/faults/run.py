@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in asked.rows or sorted(ROWS):
         for time in range(asked.times):
             report = _played(ROWS[number], seed=asked.seed + time, short=asked.short, keep=asked.keep)
-            print(json.dumps(_as_json(ROWS[number], report)) if asked.json else _as_text(ROWS[number], report))
+            print(json.dumps(as_json(ROWS[number], report)) if asked.json else as_text(ROWS[number], report))
             sys.stdout.flush()
             passed = passed and (report is None or report.passed)
             if report is None:
@@ -65,7 +65,8 @@ def _played(row: Row, *, seed: int, short: bool, keep: Path | None) -> Report | 
             return Report(row.number, row.title, {}, 0, {}, (), {}, {}, (), (said,))
 
 
-def _as_json(row: Row, report: Report | None) -> dict[str, Any]:
+def as_json(row: Row, report: Report | None) -> dict[str, Any]:
+    """A report, or why there is none, for machines."""
     if report is None:
         return {"row": row.number, "title": row.title, "result": "not applicable", "why": row.why_not}
     balances = {
@@ -78,7 +79,8 @@ def _as_json(row: Row, report: Report | None) -> dict[str, Any]:
     return asdict(report) | {"result": "passed" if report.passed else "FAILED", "balances": balances}
 
 
-def _as_text(row: Row, report: Report | None) -> str:
+def as_text(row: Row, report: Report | None) -> str:
+    """A report, or why there is none, for people."""
     if report is None:
         return f"row {row.number:2} {row.title}: not applicable: {row.why_not}\n"
     lines = [f"row {report.row:2} {report.title}: {'passed' if report.passed else 'FAILED'}"]
