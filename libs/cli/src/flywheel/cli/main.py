@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "status": "running",
     "demo": "demo",
     "replay": "replaying",
+    "rebuild": "rebuild",
     "sql": "asking",
     "topics": "topics",
     "tail": "topics",
