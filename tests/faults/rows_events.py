@@ -93,7 +93,8 @@ class Producer:
 async def out_of_order(scene: Scene) -> None:
     """Row 7. Requests whose parts come in any order, mixed among each other over twenty seconds, and whole requests
     that are most of a day late, between those of the load. Each is joined once; what the log has is what the replay
-    makes of it, however it is cut into batches."""
+    makes of it, however it is cut into batches. (Not so for what is later than a day and an hour: whether that is
+    taken depends on the batches before it, so a replay of the same log takes what the run has left out.)"""
     dice, count = random.Random(scene.load.seed), 100 if scene.short else 600
     now_us = time.time_ns() // 1000
     found: list[tuple[int, Fact]] = []
