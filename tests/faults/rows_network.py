@@ -52,7 +52,7 @@ async def network(scene: Scene) -> None:
 
 
 async def slow_consumer(scene: Scene) -> None:
-    """Row 15. The bandit gets a tenth of its time: signals stop it for 4.5 s of every five, which is the honest way to
+    """Row 15. The bandit gets a tenth of its time: signals stop it for 3.6 s of every four, which is the honest way to
     slow a real process down. It falls behind and says so, keeps its place in the group, its memory does
     not grow with the lag, and it catches up."""
     system = scene.system
@@ -61,10 +61,10 @@ async def slow_consumer(scene: Scene) -> None:
     lag = 0.0
     for _ in range(3 if scene.short else 12):
         system.signal("bandit", signal.SIGSTOP)
-        await scene.under_load(4.5)
+        await scene.under_load(3.6)
         lag = max(lag, scene.load.requests - (outcomes_learned(system) or 0))
         system.signal("bandit", signal.SIGCONT)
-        await scene.under_load(0.5)
+        await scene.under_load(0.4)
     after_mb = system.rss_mb("bandit")
     await goes_on(scene)
     scene.need(system.metric("bandit", "stream_rebalances_total") == joined, "the slow member lost its partitions")
