@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from flywheel.events import topics as declared_topics
 from flywheel.stream.errors import Unavailable
+from flywheel.stream.kafka_connections import mend
 from flywheel.stream.kafka_producer import KafkaProducer, partition_of
 from flywheel.stream.ports import Listener
 from flywheel.stream.settings import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S
@@ -130,6 +131,7 @@ class KafkaConsumer:
             max_poll_interval_ms=300_000,
             rebalance_timeout_ms=int(REBALANCE_TIMEOUT_S * 1000),
         )
+        mend(self._client._client)
         if self._listener is not None:
             self._client.subscribe(self._topics, listener=_Rebalance(self._listener))
         else:
@@ -142,8 +144,16 @@ class KafkaConsumer:
 
     async def stop(self) -> None:
         """Leave."""
-        if self._client is not None:
+        if self._client is None:
+            return
+        try:
             await self._client.stop()
+        except asyncio.CancelledError:
+            # aiokafka lets the cancellation of its own fetches out, where a connection broke just before; ours goes on.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            await self._client._client.close()
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[RawRecord]]:
         """See the port. Raises Unavailable."""

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed
 
 from flywheel.observe import logger
 from flywheel.stream.errors import Unavailable
+from flywheel.stream.kafka_connections import mend
 from flywheel.stream.types import Outgoing
 
 log = logger("stream.kafka")
@@ -121,6 +122,7 @@ class KafkaProducer:
                     max_batch_size=512 * 1024,
                     linger_ms=0,
                 )
+                mend(client.client)
                 try:
                     await client.start()
                 except (KafkaError, OSError) as error:
