@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -34,6 +35,7 @@ from flywheel.stream import (
     state_digest,
 )
 from flywheel.stream.breaker import Breaker
+from flywheel.stream.kafka import partition_of
 from flywheel.stream.memory import MemoryConsumer, MemoryProducer
 from flywheel.stream.records import LETTER_BYTES, Lineage, dead_letter, frame
 from flywheel.stream.shard import Identity, Shard
@@ -164,6 +166,40 @@ async def test_a_state_that_another_process_opened_is_gone_on_with(tmp_path: Pat
             other.commit(other.view(), offsets={}, marks={}, emitted=0, outbox=None)
     assert state_digest(path) != before
     assert {key for key, _ in ShardState(path).view().scan("seen")} == {"e0", "e1", "theirs"}
+
+
+async def test_a_state_whose_owner_stands_still_in_a_write_is_waited_for_and_others_go_on(tmp_path: Path) -> None:
+    bus = MemoryBus()
+    bus.partitions_of("llm-feedback")
+    bus.append(feedback(0))
+    [number] = {r.partition for r in bus.records("llm-feedback")}
+    path = tmp_path / "echo" / f"{number}.sqlite"
+    ShardState(path).close()
+    frozen = sqlite3.connect(path, isolation_level=None)
+    frozen.execute("BEGIN IMMEDIATE")
+    elsewhere = next(f"other-{n}" for n in range(100) if partition_of(f"other-{n}".encode(), 4) != number)
+    fields = {"request_id": elsewhere, "event_id": "e1", "label": "fine"}
+    bus.append(Outgoing("llm-feedback", elsewhere.encode(), codec.encode("feedback", THUMB | fields)))
+    async with running(bus, tmp_path):
+        await until(lambda: [v["event_id"] for v in values(bus, "llm-evaluations")] == ["e1"])
+        await asyncio.sleep(0.1)
+        assert len(bus.records("llm-evaluations")) == 1, "what is held waits"
+        frozen.execute("ROLLBACK")
+        await until(lambda: len(bus.records("llm-evaluations")) == 2)
+        frozen.execute("BEGIN IMMEDIATE")  # the owner now meets a lock in the middle of its work
+        bus.append(feedback(2))
+        await asyncio.sleep(0.1)
+        assert len(bus.records("llm-evaluations")) == 2
+        frozen.execute("ROLLBACK")
+        await until(lambda: len(bus.records("llm-evaluations")) == 3)
+    frozen.close()
+
+
+def test_a_state_that_is_no_database_is_said_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "0.sqlite"
+    path.write_bytes(b"no database at all, but long enough to look like the head of one" * 20)
+    with pytest.raises(Fatal, match=r"state cannot be opened: .*0\.sqlite"):
+        ShardState(path)
 
 
 async def test_a_topic_made_anew_under_a_state_is_said_not_skipped(tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ class Runner:
             return  # after a freeze two may take over at once: the group has decided anew, and that one goes on
         self._watch.begin.update(begins)
         for partition in partitions:
+            if self._sinks is None and partition.partition not in self._shards:
+                continue  # its state is held by another process
             done = positions.get(partition)
             offset = resume_at(self._name, partition, done=done, begin=begins[partition], end=ends[partition])
             if self._sinks is not None:
@@ -147,9 +149,12 @@ class Runner:
             sinks = self._sinks
             return await self._retrying("store", lambda: sinks.positions(partitions))
         for number in sorted({p.partition for p in partitions} - set(self._shards)):
-            self._shards[number] = self._open(number)
-        known = {n: self._shards[n].state.offsets for n in {p.partition for p in partitions}}
-        return {p: known[p.partition][p] for p in partitions if p in known[p.partition]}
+            try:
+                self._shards[number] = self._open(number)
+            except Unavailable as error:
+                self._waits.hold([p for p in partitions if p.partition == number], error)
+        opened = {p: self._shards[p.partition].state.offsets for p in partitions if p.partition in self._shards}
+        return {p: offsets[p] for p, offsets in opened.items() if p in offsets}
 
     async def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Finish or abandon what is under way within one deadline, then let the partitions go."""
@@ -297,11 +302,9 @@ class Runner:
         if self._shards.get(number) is not shard:
             return  # revoked: it is not ours
         log.warning("state_taken_by_another", shard=number)
-        shard.state.close()
-        fresh = self._shards[number] = self._open(number)
+        self._shards.pop(number).state.close()
         held = [p for p in self._consumer.assignment() if p.partition == number]
-        offsets = {p: fresh.state.offsets.get(p, self._watch.begin.get(p, 0)) for p in held}
-        self._waits.rewind(offsets, Unavailable("another process opened the state"))
+        self._waits.hold(held, Unavailable("another process opened the state"))
 
     def _send_soon(self, shard: Shard) -> None:
         """Send the outbox while the next batch is folded."""
@@ -353,13 +356,18 @@ class Runner:
 
     async def _resume_due(self) -> None:
         due = self._waits.due()
+        closed = [p for p in due if self._sinks is None and p.partition not in self._shards]
+        if closed:
+            for partition in closed:
+                self._waits.forget(partition)
+            await self._take_over(closed)
         for partition in due:
             shard = self._shards.get(partition.partition)
             if shard is not None and shard.unsent:
                 await self._send(shard)
                 if shard.unsent:
                     return  # its partitions wait anew
-        self._waits.resume(p for p in due if p in self._waits)
+        self._waits.resume(p for p in due if p in self._waits and p not in closed)
 
     async def _back_off(self, dependency: str, error: Unavailable) -> None:
         self._metrics.count("stream_retries_total", 1, dependency=dependency)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
-from flywheel.stream.errors import Fatal, Revoked
+from flywheel.stream.errors import Fatal, Revoked, Unavailable
 from flywheel.stream.types import TopicPartition
 
 _SCHEMA = """
@@ -32,6 +33,8 @@ UPDATE counter SET incarnation = lower(hex(randomblob(8)));
 """
 _CHUNK = 900
 _SOURCES_KEPT = 8
+_LOCK_S = 1.0
+"""How long to wait for another process's write: one that is alive needs milliseconds."""
 _TOMBSTONE = None
 _NOTHING: Mapping[str, bytes | None] = MappingProxyType({})
 
@@ -43,15 +46,24 @@ class ShardState:
     finds out at its next write and writes nothing. It also names the source in the lineage of what is emitted: what an
     earlier opening emitted is sent again only from the outbox, with the lineage it was framed with, so readers' marks
     hold across crashes, lost disks, restored backups and two owners at once.
+
+    Raises:
+        Unavailable: another process stands still in the middle of a write; its lock ends when it goes on or dies.
+        Fatal: the disk is full or broken.
     """
 
     def __init__(self, path: Path | None, *, synchronous: str = "NORMAL") -> None:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=10.0)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute(f"PRAGMA synchronous={synchronous}")
-        self._db.executescript(_SCHEMA)
+        self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=_LOCK_S)
+        try:
+            with _settled(f"opened: {path}"):
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute(f"PRAGMA synchronous={synchronous}")
+                self._db.executescript(_SCHEMA)
+        except (Unavailable, Fatal):
+            self._db.close()
+            raise
         self.offsets = {
             TopicPartition(t, p): n for t, p, n in self._db.execute("SELECT topic, part, next FROM offsets")
         }
@@ -78,14 +90,15 @@ class ShardState:
         Returns the number under which ``outbox`` waits to be sent.
 
         Raises:
-            Revoked: another owner has opened this state since; nothing was written.
+            Revoked: another owner has opened this state since, or is writing to it; nothing was written.
             Fatal: the disk is full or broken; nothing was written.
         """
         db = self._db
         try:
-            db.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            raise Fatal(f"state cannot be written: {error}") from error
+            with _settled("written"):
+                db.execute("BEGIN IMMEDIATE")
+        except Unavailable as error:
+            raise Revoked(error.detail) from error
         try:
             owned = "UPDATE counter SET emitted=? WHERE incarnation=?"
             if db.execute(owned, (emitted, self.incarnation)).rowcount != 1:
@@ -144,10 +157,14 @@ class ShardState:
         """Forget the outbox up to and including ``seq``: the broker has acknowledged it.
 
         Without effect when another owner has opened this state since: the numbers may mean its records by now.
+
+        Raises:
+            Unavailable: another owner is writing to this state; it is sent again, or left to that one.
+            Fatal: the disk is full or broken.
         """
-        self._db.execute(
-            "DELETE FROM outbox WHERE seq<=? AND (SELECT incarnation FROM counter)=?", (seq, self.incarnation)
-        )
+        owned = "DELETE FROM outbox WHERE seq<=? AND (SELECT incarnation FROM counter)=?"
+        with _settled("written"):
+            self._db.execute(owned, (seq, self.incarnation))
 
     def digest(self) -> str:
         """Hash of all state tables in key order: equal exactly when the state is byte for byte the same."""
@@ -156,6 +173,17 @@ class ShardState:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+@contextmanager
+def _settled(act: str) -> Iterator[None]:
+    """Turn what SQLite says into what it means for us: another owner is at it, or the disk is full or broken."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise Unavailable("another process is writing to this state and does not come to an end") from error
+        raise Fatal(f"state cannot be {act}: {error}") from error
 
 
 def state_digest(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from random import uniform
 
 from flywheel.observe import Metrics, logger
@@ -35,6 +35,13 @@ class Waits:
             self.pause(partition, offset, self.delay(partition, error))
         self._metrics.count("stream_retries_total", 1, dependency="downstream")
         log.warning("paused", partitions=[f"{p.topic}/{p.partition}" for p in held], why=error.detail)
+
+    def hold(self, partitions: Sequence[TopicPartition], error: Unavailable) -> None:
+        """Leave these alone for a while: where to read on is not known yet."""
+        self._consumer.pause(partitions)
+        for partition in partitions:
+            self.note(partition, self.delay(partition, error))
+        log.warning("held", partitions=[f"{p.topic}/{p.partition}" for p in partitions], why=error.detail)
 
     def pause(self, partition: TopicPartition, offset: int, seconds: float) -> None:
         """Read on from ``offset`` in so many seconds; without effect on a partition that is somebody else's."""
