@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def test_the_simulated_demo_reconciles_and_leaves_nothing_running(
     assert left_running(home) == []
 
 
+@pytest.fixture
+def sigint_heard() -> Iterator[None]:
+    """A process started in the background of a shell ignores SIGINT, and so would those it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint_heard")
 def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     home = tmp_path / "home"
     env = environment(home, FLYWHEEL_DATA=str(tmp_path / "absent"))

@@ -118,8 +118,8 @@ async def rebalance_storm(scene: Scene) -> None:
 
 async def restarted_from_nothing(scene: Scene) -> None:
     """Row 18. The bandit loses its states, and the recorder its database, in the middle of the load; the groups'
-    offsets are forgotten. Both begin at the start of the log: the same states, the same rows, each once. What the
-    bandit tells a second time has the ids it had."""
+    offsets are forgotten. Both begin at the start of the log: the same states, the same rows, each once; what the
+    bandit tells again replaces what it told before."""
     system = scene.system
     await scene.under_load(3 if scene.short else 10)
     await asyncio.gather(system.kill("bandit"), system.kill("recorder"))

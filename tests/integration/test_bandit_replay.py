@@ -18,7 +18,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from flywheel.events import Codec, LocalRegistry, event_id, topics
 from flywheel.local.topic_admin import create_topics
 from flywheel.observe import Health, Metrics, load_settings
-from flywheel.stream import KafkaBus, Output, Publisher, ShardState
+from flywheel.stream import KafkaBus, Output, Publisher
+from flywheel.testkit.draining import state_digests
 from flywheel_bandit.core import INPUTS
 from flywheel_bandit.settings import BanditSettings
 from flywheel_bandit.wiring import JOIN, LEARN, LEARN_TOPICS, run_stages
@@ -133,7 +134,7 @@ async def run_once(bootstrap: str, state_dir: Path, batch_records: int) -> dict[
                 await asyncio.sleep(0.3)
     stop.set()
     await task
-    return {str(path.relative_to(state_dir)): ShardState(path).digest() for path in sorted(state_dir.rglob("*.sqlite"))}
+    return dict(state_digests(state_dir))
 
 
 async def newest_policies(bootstrap: str) -> dict[bytes, bytes]:

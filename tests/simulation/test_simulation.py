@@ -85,3 +85,10 @@ def test_it_notices_offsets_that_run_ahead_of_the_state(scenario: ModuleType, mo
 
     monkeypatch.setattr(ShardState, "commit", apart)
     assert fails(scenario, range(1, 4)) == 3
+
+
+def test_it_notices_outcomes_that_a_lost_disk_made_old_news(
+    scenario: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard.Shard, "_catching_up", lambda self: False)  # each first telling is revision 1 again
+    assert fails(scenario, range(3, 61, 3)) > 0, "seeds with a disk for each process"

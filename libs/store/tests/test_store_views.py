@@ -108,10 +108,19 @@ def test_an_outcome_is_shown_at_its_newest_revision(database: Any) -> None:
             {**base, "decision_id": "thrice", "revision": 3, "reward": 0.4},
             {**base, "decision_id": "thrice", "revision": 2, "reward": 0.3},
             {**base, "project": "other", "decision_id": "thrice", "revision": 1, "reward": 0.9},
+            {**base, "decision_id": "rebuilt", "revision": 7, "reward": 0.6},
+            {**base, "decision_id": "rebuilt", "revision": 1, "reward": 0.5},
+            {**base, "decision_id": "rebuilt at once", "revision": 5, "reward": 0.7},
         ],
     )
     rows = database.query("SELECT project, decision_id, revision, reward FROM v_outcomes ORDER BY 1, 2").result_rows
-    assert rows == [("acme", "once", 1, 0.1), ("acme", "thrice", 3, 0.4), ("other", "thrice", 1, 0.9)]
+    assert rows == [
+        ("acme", "once", 1, 0.1),
+        ("acme", "rebuilt", 7, 0.6),
+        ("acme", "rebuilt at once", 5, 0.7),
+        ("acme", "thrice", 3, 0.4),
+        ("other", "thrice", 1, 0.9),
+    ]
 
 
 def test_the_audit_counts_what_is_there_twice(database: Any) -> None:

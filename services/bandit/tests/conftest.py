@@ -37,6 +37,8 @@ _TOPICS = {
 class DictState:
     """A `StateView` over dictionaries; ``dump`` is canonical."""
 
+    catching_up = False
+
     def __init__(self) -> None:
         self.tables: dict[str, dict[str, bytes]] = {}
 

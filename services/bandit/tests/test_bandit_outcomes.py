@@ -91,6 +91,24 @@ def test_a_late_part_corrects_what_was_learned(facts):
     assert sum(row[2] for row in learned(state)) == 2, "the correction replaces, it is not counted again"
 
 
+def test_a_bandit_that_lost_its_disk_tells_again_above_what_it_told_before(facts):
+    facts_read = [
+        facts.decision("r", 0.0),
+        facts.call("r", 0.5),
+        facts.judged("r", 1.0, 0.8),
+        facts.thumb("r", 2.0, 0.0),
+    ]
+    corrected = [facts.judged("r", 3.0, 0.1)]
+    before, _, _ = folded(facts, facts_read)
+    state = facts.State()
+    state.catching_up = True
+    anew, outputs, state = folded(facts, facts_read, corrected, state=state)
+    told = [o.value for o in outputs if o.event == "outcome"]
+    assert before["r"]["revision"] == 1 < told[0]["revision"] < told[1]["revision"]
+    assert len({before["r"]["event_id"], *(value["event_id"] for value in told)}) == 3
+    assert anew["r"]["revision"] == told[1]["revision"]
+
+
 @pytest.mark.parametrize(
     ("missing", "reward"),
     [("{quality: unrewarded}", None), ("{quality: renormalise}", 0.8 - 0.15)],

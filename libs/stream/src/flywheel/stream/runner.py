@@ -135,11 +135,15 @@ class Runner:
                 continue  # its state is held by another process
             done = positions.get(partition)
             offset = resume_at(self._name, partition, done=done, begin=begins[partition], end=ends[partition])
-            if self._sinks is not None:
-                self._sinks.begin(partition, offset)
             self._consumer.seek(partition, offset)
             self._committed.pop(partition, None)
-            if self._sinks is None and self._shards[partition.partition].unsent:
+            if self._sinks is not None:
+                self._sinks.begin(partition, offset)
+                continue
+            shard = self._shards[partition.partition]
+            if offset < ends[partition]:
+                shard.ends[partition] = ends[partition]
+            if shard.unsent:
                 self._waits.note(partition, 0.0)  # what a crash left in the outbox goes first
         self._consumer.resume([p for p in partitions if p not in self._waits])
         self._health.set_ready(self._name, True, f"{len(self._consumer.assignment())} partitions")

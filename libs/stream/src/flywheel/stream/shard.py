@@ -59,6 +59,7 @@ class Shard:
     """Folds batches into its state; after `revoke` it neither commits nor emits.
 
     Attributes:
+        ends: where the log ended when the shard was taken over, of partitions not read so far yet.
         acknowledged: next offsets as of the last batch whose outbox is acknowledged; what the group may be told.
     """
 
@@ -68,6 +69,7 @@ class Shard:
         self.number = number
         self.state = state
         self.revoked = False
+        self.ends: dict[TopicPartition, int] = {}
         self._outbox = deque(_Unsent(sequence, blob, dict(state.offsets)) for sequence, blob in state.outbox())
         self.acknowledged: Mapping[TopicPartition, int] = {} if self._outbox else dict(state.offsets)
         self._codec = codec
@@ -76,6 +78,11 @@ class Shard:
         self._source = f"{identity.service}/{number}/{state.incarnation}"
         self._busy = asyncio.Lock()
         self._sending = asyncio.Lock()
+
+    def _catching_up(self) -> bool:
+        for partition in [p for p, end in self.ends.items() if self.state.offsets.get(p, 0) >= end]:
+            del self.ends[partition]
+        return bool(self.ends)
 
     @property
     def unsent(self) -> int:
@@ -175,7 +182,7 @@ class Shard:
         return True
 
     def _make(self, batch: Batch, step: Fold) -> tuple[Batch, BatchView, list[Outgoing], int]:
-        view = self.state.view()
+        view = self.state.view(catching_up=self._catching_up())
         outgoing: list[Outgoing] = []
         if batch.events:
             verdicts = self._fold(batch.events, step, view, outgoing, 0)

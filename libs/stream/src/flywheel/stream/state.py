@@ -72,9 +72,9 @@ class ShardState:
         self.incarnation: str
         self.emitted, self.incarnation = self._db.execute("SELECT emitted, incarnation FROM counter").fetchone()
 
-    def view(self) -> BatchView:
+    def view(self, *, catching_up: bool = False) -> BatchView:
         """A fresh view for one batch."""
-        return BatchView(self._db)
+        return BatchView(self._db, catching_up=catching_up)
 
     def commit(
         self,
@@ -210,13 +210,14 @@ def _digest(db: sqlite3.Connection) -> str:
 class BatchView:
     """Reads through to the database, keeps a batch's writes in memory, by table, until the runner commits them."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, *, catching_up: bool = False) -> None:
         self._db = db
+        self.catching_up = catching_up
         self._written: dict[str, dict[str, bytes | None]] = {}
 
     def fork(self) -> BatchView:
         """A view that sees this one's writes and keeps its own apart, until `adopt`."""
-        forked = BatchView(self._db)
+        forked = BatchView(self._db, catching_up=self.catching_up)
         forked._written = {table: dict(written) for table, written in self._written.items()}
         return forked
 

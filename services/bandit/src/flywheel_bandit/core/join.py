@@ -222,12 +222,12 @@ class Story(NamedTuple):
         return self.told.revision - self.charter_revision + min(self.charter_revision, 64)
 
     def outcome(self, project: str, request_id: str, *, revision: int) -> dict[str, Any]:
-        """Return the ``outcome`` event. Its id is a hash of the facts in it, however often it was told before."""
+        """Return the ``outcome`` event. Its id is a hash of its revision and the facts in it."""
         told, decision, calls, quality, composed, timed_out, decisions, _, completed_at_us = self
         facts = "/".join([part[1] for parts in (decisions, calls, quality) for part in parts])
         waiting = not timed_out and (composed.missing or not calls)
         return {
-            "event_id": event_id("outcome", f"{told.revision}/{facts}"),
+            "event_id": event_id("outcome", f"{revision}/{told.revision}/{facts}"),
             "project": project,
             "request_id": request_id,
             "occurred_at": decision[0],

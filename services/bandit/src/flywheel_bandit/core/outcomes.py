@@ -190,7 +190,9 @@ class _Batch:
                 self._learned(feature).replace(old, story)
                 entry.tell(story.told)
                 request_id = request[len(feature.project) + len(SEPARATOR) :]
-                revision = 1 if old is None else story.correction
+                # The sum of a decision's facts, except where nothing can have been told: then 1, which costs a reader
+                # of the newest nothing.
+                revision = 1 if old is None and not self._state.catching_up else story.correction
                 outcome = story.outcome(feature.project, request_id, revision=revision)
                 self._outputs.append(Output(OUTCOMES_TOPIC, request_id, "outcome", outcome))
         if timer != entry.timer:
