@@ -67,6 +67,8 @@ class Load:
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
         self._stop = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
         self._others = 0
         self._later: list[tuple[str, str, Items]] = []
 
@@ -84,6 +86,15 @@ class Load:
     def stop(self) -> None:
         """Begin no more requests."""
         self._stop.set()
+        self._going.set()
+
+    def pause(self) -> None:
+        """Begin no requests until `resume`."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._going.set()
 
     async def run(self) -> None:
         """Make requests until stopped; return when all of them are acknowledged."""
@@ -92,6 +103,7 @@ class Load:
         async with httpx.AsyncClient(timeout=30, trust_env=False) as http, asyncio.TaskGroup() as group:
             while not self._stop.is_set():
                 await room.acquire()
+                await self._going.wait()
                 size = max(1, round(self.per_s * TICK_S))
                 names = [f"request-{self.seed}-{self.requests + n:06d}" for n in range(size)]
                 self.requests += size

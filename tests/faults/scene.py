@@ -51,6 +51,8 @@ class Scene:
     letters: set[str] = field(default_factory=set)
     """Dead letters there must be, as ``letter_name`` writes them."""
     codec: Codec = field(default_factory=lambda: Codec(load_registry()))
+    retold: bool = False
+    """Whether the bandit began again from nothing."""
     extra: dict[str, int] = field(default_factory=dict)
     """Redeliveries that the row itself has seen, by kind."""
 
@@ -195,6 +197,14 @@ async def settled(scene: Scene) -> None:
         await asyncio.sleep(0.7)
 
 
+async def joined(system: System) -> tuple[int, int]:
+    """How many facts the bandit has joined so far, and how many there are."""
+    ends = await end_offsets(system.bootstrap, FACTS)
+    there = sum(ends.values())
+    behind = await asyncio.to_thread(states_behind, system.states / "bandit-join", ends)
+    return there - behind, there
+
+
 def _rows(system: System) -> int:
     try:
         return int(ask_sql(system.url("recorder"), "SELECT count() FROM v_outcomes WHERE reward IS NOT NULL")[0][0])
@@ -211,20 +221,22 @@ def _count(scene: Scene, drained: Mapping[str, Drained]) -> list[Balance]:
         ledger.sent(view, ledger.ids_sent(topic))
         ledger.seen(view, view_ids(url, view))
     ledger.seen("v_outcomes", view_ids(url, "v_outcomes", "request_id", "reward IS NOT NULL"))
-    _revisions(ledger, drained["llm-outcomes"])
+    _revisions(ledger, drained["llm-outcomes"], retold=scene.retold)
     surplus = ask_sql(url, "SELECT table, surplus_rows FROM v_audit WHERE surplus_rows != 0")
     scene.need(not surplus, f"v_audit: rows there twice: {surplus}")
     return ledger.balances()
 
 
-def _revisions(ledger: Ledger, outcomes: Drained) -> None:
-    """Every request told of, and a request's revisions in order: each corrects the ones before it."""
+def _revisions(ledger: Ledger, outcomes: Drained, *, retold: bool) -> None:
+    """Every request told of, and a request's revisions in order: each corrects the ones before it. A bandit that lost
+    its disk tells again what it had told, from the first revision on."""
     told: dict[str, list[tuple[int, str]]] = {}
     for one in outcomes.taken:
         told.setdefault(one.value["request_id"], []).append((one.value["revision"], one.value["event_id"]))
     ours = ledger.ids_sent("v_outcomes")
     for request in ours:
-        ledger.sent("llm-outcomes", [found for _, found in sorted(told.get(request, [(0, request)]))], key=request)
+        revisions = [found for _, found in sorted(told.get(request, [(0, request)]))]
+        ledger.sent("llm-outcomes", revisions, key=None if retold else request)
     ledger.seen("llm-outcomes", outcomes.ids)
 
 

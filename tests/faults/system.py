@@ -76,7 +76,7 @@ class System:
         """Settings of every service started from now on."""
         self._running: dict[str, _Running] = {}
         self._ports: dict[str, dict[str, int]] = {}
-        self.proxy = FaultProxy().start() if self.proxied else None
+        self.proxy = FaultProxy(framed=True).start() if self.proxied else None
         self.kafka = KafkaNode(
             self.folder / "kafka",
             free_port(),

@@ -180,6 +180,24 @@ def test_what_is_blocked_never_arrives_and_the_rest_does(proxy: FaultProxy, echo
         assert ask(connection, b"write") == b"write"
 
 
+def test_a_request_that_comes_in_pieces_is_judged_as_a_whole(echo: Echo) -> None:
+    def framed(body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + body
+
+    with FaultProxy(echo.port, framed=True) as proxy, connect(proxy) as connection, connect(proxy) as other:
+        long = framed(b"x" * 200_000)
+        assert ask(connection, long) == long
+        proxy.block(lambda data: b"secret" in data)
+        assert ask(other, framed(b"open")) == framed(b"open")
+        connection.sendall(framed(b"x" * 200_000 + b"secret")[:100_000])
+        assert hears_nothing(connection), "half a request is no request"
+        with suppress(OSError):
+            connection.sendall((b"x" * 200_000 + b"secret")[99_996:])
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+        assert proxy.seen.blocked == 1 and b"secret" not in echo.got
+
+
 def test_a_target_that_is_away_resets_the_client(proxy: FaultProxy, echo: Echo) -> None:
     echo.close()
     with pytest.raises(ConnectionResetError), connect(proxy) as connection:

@@ -52,6 +52,10 @@ class _Drop:
 class FaultProxy:
     """Forwards what connects to ``address`` to ``target_port``, under the rules in force.
 
+    ``framed``: clients send requests that begin with their length in four bytes, as Kafka's do. Then ``block`` and
+    ``drop_replies`` are asked about whole requests; else about bytes as they come, and of a request that comes in
+    several pieces only the first looks like one.
+
     It runs in a thread and loop of its own, so that tests use it from anywhere; every method may be called from any
     thread. ``target_port`` may be set later, as long as nobody connects before. Use it as a context manager, or call
     ``start`` and ``stop``.
@@ -60,8 +64,9 @@ class FaultProxy:
         OSError: the port to listen on is taken.
     """
 
-    def __init__(self, target_port: int = 0, *, port: int = 0) -> None:
+    def __init__(self, target_port: int = 0, *, port: int = 0, framed: bool = False) -> None:
         self.target_port = target_port
+        self._framed = framed
         self.port = port
         self.seen = Seen()
         self._rules = PASS
@@ -178,7 +183,7 @@ class FaultProxy:
                 side.close()
 
     async def _requests(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
-        while data := await reader.read(_CHUNK):
+        while data := await (_frame(reader) if self._framed else reader.read(_CHUNK)):
             await self._wait(lambda rules: (rules.delay_requests_s, rules.hold_requests))
             if self._blocked is not None and self._blocked(data):
                 self.seen.blocked += 1
@@ -213,6 +218,18 @@ class FaultProxy:
             await asyncio.sleep(delay_s)
         while of(self._rules)[1]:  # noqa: ASYNC110  rules change in another thread
             await asyncio.sleep(_POLL_S)
+
+
+async def _frame(reader: asyncio.StreamReader) -> bytes:
+    """A whole request with its length; what there is of it where the client went away; nothing at the end."""
+    try:
+        length = await reader.readexactly(4)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    try:
+        return length + await reader.readexactly(int.from_bytes(length, "big"))
+    except asyncio.IncompleteReadError as error:
+        return length + error.partial
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
