@@ -67,15 +67,25 @@ class Share:
         self._held_bytes += count
 
 
+def media_type_of(headers: Mapping[str, str]) -> str:
+    """The media type of a request, lower case and without parameters; empty when it has none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_body(
-    chunks: AsyncIterator[bytes], headers: Mapping[str, str], limits: BodyLimits, share: Share
+    chunks: AsyncIterator[bytes],
+    headers: Mapping[str, str],
+    limits: BodyLimits,
+    share: Share,
+    *,
+    media_types: tuple[str, ...] = ("application/json",),
 ) -> bytes:
     """The whole body, inflated.
 
     Raises:
         Turned: 408 too slow, 413 too large, 415 another type or encoding, 400 not gzip, 503 too much under way.
     """
-    _check_type(headers.get("content-type", ""))
+    _check_type(headers, media_types)
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", ""):
         raise Turned(415, "content-encoding", "is neither gzip nor identity")
@@ -90,11 +100,10 @@ async def read_body(
         raise Turned(408, "body", f"was not complete after {limits.timeout_s:g} s") from None
 
 
-def _check_type(content_type: str) -> None:
-    media_type, _, parameters = content_type.partition(";")
-    if media_type.strip().lower() != "application/json":
-        raise Turned(415, "content-type", "is not application/json")
-    charset = parameters.replace(" ", "").lower()
+def _check_type(headers: Mapping[str, str], media_types: tuple[str, ...]) -> None:
+    if media_type_of(headers) not in media_types:
+        raise Turned(415, "content-type", f"is not {' or '.join(media_types)}")
+    charset = headers.get("content-type", "").partition(";")[2].replace(" ", "").lower()
     if charset.startswith("charset=") and charset[8:].strip('"') not in ("utf-8", "utf8", "us-ascii"):
         raise Turned(415, "content-type", "has a charset that is not utf-8")
 

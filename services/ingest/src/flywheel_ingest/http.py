@@ -23,6 +23,7 @@ from flywheel_ingest.body import BodyLimits, InFlight, Share, Turned, read_body
 from flywheel_ingest.core import Admission, Core, report, screen, status_of
 from flywheel_ingest.items import KINDS, Kind
 from flywheel_ingest.openapi import docs_page, openapi_document
+from flywheel_ingest.otlp.routes import PATHS, otlp_routes
 from flywheel_ingest.ports import FactLog, LogAway
 from flywheel_ingest.salvage import salvage
 from flywheel_ingest.settings import IngestSettings
@@ -48,6 +49,7 @@ class Ingest:
         """The ASGI app, with the operations routes unless these have a port of their own."""
         in_flight = InFlight(self.settings.max_in_flight_bytes)
         routes = [Route(kind.path, self._handler(kind, in_flight), methods=["POST"]) for kind in KINDS.values()]
+        routes += otlp_routes(self, in_flight)
         routes += _pages(self.core)
         if self.settings.ops_port is None:
             routes += operations_routes(self.health, self.metrics)
@@ -77,12 +79,12 @@ class Ingest:
         self.metrics.count("ingest_bytes_total", len(body), kind=kind.name)
         items = await _items(body, settings.max_items)
         admission = screen(self.core.admit(kind.name, items, self.clock_us()), kind, self.recent)
-        await self._publish(kind, admission)
-        self._count(kind, admission)
+        await self.publish(kind, admission)
+        self.count(kind, admission)
         return _json(report(admission), status_of(admission))
 
-    async def _publish(self, kind: Kind, admission: Admission) -> None:
-        """Return only when Kafka has acknowledged every fact."""
+    async def publish(self, kind: Kind, admission: Admission) -> None:
+        """Return only when Kafka has acknowledged every fact. Raises ``Turned`` (503)."""
         if not admission.facts:
             return
         try:
@@ -100,7 +102,8 @@ class Ingest:
         for fact in admission.facts:
             self.recent.settle(kind.name, fact.event_id, fact.digest)
 
-    def _count(self, kind: Kind, admission: Admission) -> None:
+    def count(self, kind: Kind, admission: Admission) -> None:
+        """Count the verdicts of a batch, and its calls without a price."""
         for verdict, found in (
             ("accepted", admission.facts),
             ("duplicate", admission.duplicates),
@@ -161,7 +164,7 @@ def _refusal(turned: Turned) -> Response:
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     field = "method" if error.status_code == 405 else "path"
-    paths = ", ".join(kind.path for kind in KINDS.values())
+    paths = ", ".join([*(kind.path for kind in KINDS.values()), *PATHS.values()])
     message = f"{error.detail}; POST to {paths}"
     headers = dict(error.headers) if error.headers else None
     return _json({"error": {"field": field, "message": message}}, error.status_code, headers)

@@ -37,12 +37,12 @@ def salvage(body: bytes, *, max_items: int) -> list[object]:
         TooManyItems: it has more than ``max_items``.
     """
     body = body.strip(_BLANK)
-    _check_brackets(body)
+    check_brackets(body)
     if body[:1] == b"{":
         body = _items_member(body)
     if body[:1] != b"[":
         raise BodyInvalid("items", "is an array of items")
-    parts = list(_split(body))
+    parts = list(split(body))
     if len(parts) > max_items:
         raise TooManyItems(len(parts), max_items)
     return [_item(part) for part in parts]
@@ -50,7 +50,7 @@ def salvage(body: bytes, *, max_items: int) -> list[object]:
 
 def _items_member(body: bytes) -> bytes:
     found: bytes | None = None
-    for key, value in _members(body):
+    for key, value in members(body):
         if key != "items":
             raise BodyInvalid(key[:MAX_KEY], f"no such field; {SHAPE}")
         found = value
@@ -64,21 +64,21 @@ def _item(part: bytes) -> object:
         return orjson.loads(part)
     except orjson.JSONDecodeError as whole:
         if part[:1] != b"{" or part[-1:] != b"}":
-            return Unreadable((FieldError("", _reason(part, whole)),))
+            return Unreadable((FieldError("", reason(part, whole)),))
         errors = []
-        for key, value in _members(part):
+        for key, value in members(part):
             try:
                 orjson.loads(value)
             except orjson.JSONDecodeError as error:
-                errors.append(FieldError(key[:MAX_KEY], _reason(value, error)))
+                errors.append(FieldError(key[:MAX_KEY], reason(value, error)))
                 if len(errors) == MAX_ERRORS:
                     break
-        return Unreadable(tuple(errors) or (FieldError("", _reason(part, whole)),))
+        return Unreadable(tuple(errors) or (FieldError("", reason(part, whole)),))
 
 
-def _members(text: bytes) -> Iterator[tuple[str, bytes]]:
+def members(text: bytes) -> Iterator[tuple[str, bytes]]:
     """Key and value of each member of an object; a member that is none is an empty key with the text as value."""
-    for part in _split(text):
+    for part in split(text):
         key_match = _TOKEN.match(part)
         rest = part[key_match.end() :].lstrip(_BLANK) if key_match else b""
         if key_match is None or part[0] != _QUOTE or rest[:1] != b":":
@@ -92,7 +92,7 @@ def _members(text: bytes) -> Iterator[tuple[str, bytes]]:
         yield key, rest[1:].strip(_BLANK)
 
 
-def _split(text: bytes) -> Iterator[bytes]:
+def split(text: bytes) -> Iterator[bytes]:
     """The parts of an array or object between its commas, without the blanks around them."""
     depth, start = 0, 1
     for token in _TOKEN.finditer(text):
@@ -109,7 +109,7 @@ def _split(text: bytes) -> Iterator[bytes]:
         yield last
 
 
-def _check_brackets(body: bytes) -> None:
+def check_brackets(body: bytes) -> None:
     """One bracketed value whose brackets and quotes match up, and nothing after it."""
     open_brackets = bytearray()
     end = -1
@@ -135,7 +135,7 @@ def _check_brackets(body: bytes) -> None:
         raise BodyInvalid("body", f"is not valid JSON; {SHAPE}")
 
 
-def _reason(text: bytes, error: orjson.JSONDecodeError) -> str:
+def reason(text: bytes, error: orjson.JSONDecodeError) -> str:
     try:
         text.decode("utf-8")
     except UnicodeDecodeError as bad:

@@ -1,0 +1,120 @@
+"""A span or log record as it was received, whichever encoding it came in, with only what the mapping looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from flywheel_ingest.items import MAX_ERRORS, MAX_KEY, FieldError
+from flywheel_ingest.otlp.names import content_key, genai_key, known_key
+
+MAX_TEXT: Final = 64 << 10
+"""Longest text of an attribute that is looked at; only invocation parameters come near."""
+MAX_ELEMENTS: Final = 64
+"""So many elements of an array are looked at."""
+MAX_EVENTS: Final = 128
+"""So many events of a span are looked at."""
+
+
+class Opaque(NamedTuple):
+    """A value of a type that no field has (``bytes``, ``kvlist`` and the like)."""
+
+    kind: str
+
+
+Value = str | bool | int | float | tuple[str, ...] | Opaque | None
+
+
+@dataclass(slots=True)
+class Attributes:
+    """The attributes that the mapping knows; of the others whether one is of GenAI, and how many held content."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    genai: bool = False
+    content: int = 0
+    bad: list[FieldError] = field(default_factory=list)
+
+    def put(self, key: str, read: Callable[[], Value]) -> None:
+        """Keep a known attribute, the first of its name. ``read`` makes its value and is called for known ones only."""
+        self.genai = self.genai or genai_key(key)
+        if content_key(key):
+            self.content += 1
+        elif known_key(key) and key not in self.values:
+            self.values[key] = read()
+
+    def spoiled(self, key: str, message: str) -> None:
+        """Note an attribute that could not be read."""
+        if len(self.bad) < MAX_ERRORS:
+            self.bad.append(FieldError(key[:MAX_KEY] or "attributes", message))
+
+
+class Event(NamedTuple):
+    """An event of a span; ``time_ns`` since the epoch, 0 when not given."""
+
+    name: str
+    time_ns: int
+    attributes: Attributes
+
+
+class Span(NamedTuple):
+    """A span. Ids as received; times in nanoseconds since the epoch, 0 when not given; ``status`` 0 unset, 1 ok, 2
+    error."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    name: str
+    start_ns: int
+    end_ns: int
+    status: int
+    attributes: Attributes
+    events: tuple[Event, ...]
+
+
+class Log(NamedTuple):
+    """A log record; ``sampled`` when its trace flags say that the span it belongs to was recorded."""
+
+    trace_id: bytes
+    span_id: bytes
+    sampled: bool
+    time_ns: int
+    event_name: str
+    attributes: Attributes
+
+
+class Unreadable(NamedTuple):
+    """Stands for a record whose encoding cannot be read, with the fields that could not."""
+
+    errors: tuple[FieldError, ...]
+
+
+class Entry(NamedTuple):
+    """One record of a request: where it stands there, its resource and its scope (the instrumentation library)."""
+
+    path: str
+    resource: Attributes
+    scope: str
+    record: Span | Log | Unreadable
+
+
+class BodyUndecodable(ValueError):
+    """A body whose records cannot be told apart; the message never holds a value."""
+
+
+class TooManyRecords(ValueError):
+    """A request above the limit."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"has more than {most} records; export smaller batches")
+
+
+def text_tuple(elements: Iterable[object]) -> tuple[str, ...]:
+    """The elements of an array that are texts and not empty, at most ``MAX_ELEMENTS`` of them."""
+    found: list[str] = []
+    for element in elements:
+        if isinstance(element, str) and element:
+            found.append(element[:MAX_TEXT])
+        if len(found) == MAX_ELEMENTS:
+            break
+    return tuple(found)

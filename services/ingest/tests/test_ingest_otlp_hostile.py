@@ -1,0 +1,469 @@
+"""Hostile telemetry: each malformed field is named and costs its neighbours nothing; no bytes break the readers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from flywheel.events import Codec, LocalRegistry
+from flywheel.pricing import bundled_prices
+from flywheel_ingest.core import Core
+from flywheel_ingest.items import KINDS, ItemRules, Limits
+from flywheel_ingest.otlp import json_body, protobuf
+from flywheel_ingest.otlp.intake import Taken, message_of, take
+from flywheel_ingest.otlp.names import KNOWN
+from flywheel_ingest.otlp.records import BodyUndecodable, Entry, TooManyRecords
+from flywheel_ingest.otlp.wire import WireInvalid, fields
+
+NOW_US = 1_795_234_200_000_000
+DAY_NS = 86_400_000_000_000
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"}
+FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec(LocalRegistry.load())
+
+
+@pytest.fixture(scope="module")
+def core(codec: Codec) -> Core:
+    rules = {name: ItemRules(kind, codec.schema(kind.event)) for name, kind in KINDS.items()}
+    return Core(rules, Limits(), bundled_prices(), lambda project, user: "f" * 32)
+
+
+def judged(core: Core, entries: Iterator[Entry]) -> Taken:
+    return take(core, entries, NOW_US, keep_sampled_events=False)
+
+
+def traces(core: Core, body: bytes) -> Taken:
+    return judged(core, protobuf.read_traces(body, max_records=1_000, max_record_bytes=1 << 20))
+
+
+def traces_json(core: Core, body: bytes) -> Taken:
+    return judged(core, json_body.read_traces(body, max_records=1_000))
+
+
+def numbers(taken: Taken) -> list[int]:
+    """Which spans became calls."""
+    return [int(fact.event["span_id"], 16) for fact in taken.facts.get("call", [])]
+
+
+def attribute(key: str, value: AnyValue) -> Callable[[Span], None]:
+    return lambda span: span.attributes.append(KeyValue(key=key, value=value))
+
+
+def convention(name: str) -> Callable[[Span], None]:
+    def change(span: Span) -> None:
+        attribute("gen_ai.usage.input_tokens", AnyValue(int_value=10))(span)
+        attribute("flywheel.usage_convention", AnyValue(string_value=name))(span)
+
+    return change
+
+
+def cost(amount: float) -> Callable[[Span], None]:
+    def change(span: Span) -> None:
+        attribute("gen_ai.usage.cost.amount", AnyValue(double_value=amount))(span)
+        attribute("gen_ai.usage.cost.currency", AnyValue(string_value="USD"))(span)
+        attribute("gen_ai.usage.cost.source", AnyValue(string_value="provider"))(span)
+
+    return change
+
+
+def setting(**values: Any) -> Callable[[Span], None]:
+    def change(span: Span) -> None:
+        for name, value in values.items():
+            setattr(span, name, value)
+
+    return change
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 0x7F:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def nested(depth: int) -> bytes:
+    """An attribute whose value is an array in an array, and so on."""
+    value = b"\x0a\x04deep"
+    for _ in range(depth):
+        array = b"\x0a" + varint(len(value)) + value
+        value = b"\x2a" + varint(len(array)) + array
+    key = b"\x0a\x12gen_ai.response.id"
+    return key + b"\x12" + varint(len(value)) + value
+
+
+START_NS = 1_795_234_140_000_000_000
+MENDED = [
+    (attribute("gen_ai.request.temperature", AnyValue(string_value="hot")), "gen_ai.request.temperature is a string"),
+    (
+        attribute("gen_ai.request.temperature", AnyValue(double_value=math.nan)),
+        "gen_ai.request.temperature is not finite",
+    ),
+    (
+        attribute("gen_ai.request.max_tokens", AnyValue(int_value=-5)),
+        "gen_ai.request.max_tokens Input should be greater",
+    ),
+    (attribute("gen_ai.request.max_tokens", AnyValue(double_value=1e300)), "gen_ai.request.max_tokens"),
+    (attribute("gen_ai.request.stream", AnyValue(int_value=1)), "gen_ai.request.stream is an integer, not a boolean"),
+    (attribute("gen_ai.usage.input_tokens", AnyValue(int_value=-(2**63))), "gen_ai.usage.input_tokens is negative"),
+    (
+        attribute("gen_ai.usage.input_tokens", AnyValue(int_value=2**62)),
+        "gen_ai.usage.input_tokens Input should be less",
+    ),
+    (
+        attribute("gen_ai.usage.input_tokens", AnyValue(double_value=1.5)),
+        "gen_ai.usage.input_tokens is a number, not an",
+    ),
+    (attribute("gen_ai.response.id", AnyValue(bytes_value=b"x")), "gen_ai.response.id is of type bytes, not a string"),
+    (
+        attribute("gen_ai.response.id", AnyValue(string_value="x" * 257)),
+        "gen_ai.response.id String should have at most",
+    ),
+    (attribute("gen_ai.response.model", AnyValue(bool_value=True)), "gen_ai.response.model is a boolean, not a string"),
+    (attribute("gen_ai.response.finish_reasons", AnyValue(int_value=1)), "finish_reasons is no array of strings"),
+    (
+        attribute("gen_ai.response.time_to_first_chunk", AnyValue(double_value=-1)),
+        "time_to_first_chunk Input should be",
+    ),
+    (attribute("flywheel.project", AnyValue(string_value="a/b")), "flywheel.project String should match pattern"),
+    (attribute("flywheel.attempt", AnyValue(int_value=0)), "flywheel.attempt Input should be greater"),
+    (convention("perhaps"), "flywheel.usage_convention is neither inclusive nor exclusive"),
+    (cost(-1.0), "gen_ai.usage.cost.amount is negative"),
+    (attribute("error.type", AnyValue(int_value=7)), "error.type is not a string"),
+    (attribute("llm.invocation_parameters", AnyValue(string_value="{")), "llm.invocation_parameters is no JSON object"),
+    (
+        attribute("langfuse.observation.completion_start_time", AnyValue(string_value="soon")),
+        "is no time after the start",
+    ),
+    (setting(parent_span_id=b"12"), "parent_span_id is not 8 bytes"),
+    (setting(end_time_unix_nano=0), "end_time_unix_nano is not given"),
+    (setting(end_time_unix_nano=START_NS - 1), "end_time_unix_nano is before the start"),
+    (setting(end_time_unix_nano=START_NS + 31 * DAY_NS), "end_time_unix_nano is more than 30 days later"),
+]
+REFUSED = [
+    (setting(trace_id=b""), "trace_id is not 16 bytes, or all zero"),
+    (setting(trace_id=bytes(16)), "trace_id is not 16 bytes, or all zero"),
+    (setting(span_id=b"123"), "span_id is not 8 bytes, or all zero"),
+    (setting(start_time_unix_nano=0), "start_time_unix_nano is before 2000-01-01; it is in nanoseconds"),
+    (setting(start_time_unix_nano=START_NS // 1000), "start_time_unix_nano is before 2000-01-01; it is in nanoseconds"),
+    (
+        setting(start_time_unix_nano=START_NS + DAY_NS),
+        "start_time_unix_nano is more than 600 s in the future; it is in",
+    ),
+    (setting(start_time_unix_nano=2**64 - 1), "start_time_unix_nano is"),
+    (
+        attribute("flywheel.request_id", AnyValue(string_value="x" * 300)),
+        "flywheel.request_id String should have at most",
+    ),
+]
+
+
+@pytest.mark.parametrize("encoding", ["protobuf", "json"])
+@pytest.mark.parametrize(("change", "told"), MENDED, ids=[told for _, told in MENDED])
+def test_a_malformed_attribute_is_left_out_and_named(
+    change: Callable[[Span], None], told: str, encoding: str, core: Core, otlp: Any
+) -> None:
+    bad = otlp.span(CHAT, number=2)
+    change(bad)
+    request = otlp.traces(otlp.span(CHAT, number=1), bad, otlp.span(CHAT, number=3))
+    taken = (
+        traces(core, request.SerializeToString()) if encoding == "protobuf" else traces_json(core, otlp.json(request))
+    )
+    assert numbers(taken) == [1, 2, 3]
+    assert taken.verdicts["rejected"] == 0
+    (only,) = taken.incomplete
+    assert only.path.endswith("pans[1]")
+    assert told in message_of(taken)
+    flags = [fact.event.get("flags", []) for fact in taken.facts["call"]]
+    assert ["attribute_invalid" in each for each in flags] == [False, True, False]
+
+
+@pytest.mark.parametrize("encoding", ["protobuf", "json"])
+@pytest.mark.parametrize(("change", "told"), REFUSED, ids=[told for _, told in REFUSED])
+def test_a_span_that_cannot_be_placed_is_refused_and_named(
+    change: Callable[[Span], None], told: str, encoding: str, core: Core, otlp: Any
+) -> None:
+    bad = otlp.span(CHAT, number=2)
+    change(bad)
+    request = otlp.traces(otlp.span(CHAT, number=1), bad, otlp.span(CHAT, number=3))
+    taken = (
+        traces(core, request.SerializeToString()) if encoding == "protobuf" else traces_json(core, otlp.json(request))
+    )
+    assert numbers(taken) == [1, 3]
+    assert (taken.verdicts["rejected"], taken.verdicts["stored"]) == (1, 2)
+    told = told.replace("trace_id", "traceId") if "traceId" in message_of(taken) else told
+    assert told in message_of(taken)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"gen_ai.evaluation.name": "stars", "gen_ai.evaluation.score.value": 4.0}, "score.value Input should be less"),
+        ({"gen_ai.evaluation.name": "stars"}, "score is required"),
+        ({"gen_ai.evaluation.score.value": 1.0}, "evaluator is required"),
+        ({"gen_ai.evaluation.name": "e", "gen_ai.evaluation.score.value": "high"}, "score.value is a string"),
+    ],
+)
+def test_an_evaluation_that_says_nothing_is_refused_and_named(
+    said: dict[str, Any], told: str, core: Core, otlp: Any
+) -> None:
+    logs = otlp.logs(otlp.log(said, event_name="gen_ai.evaluation.result"))
+    entries = protobuf.read_logs(logs.SerializeToString(), max_records=9, max_record_bytes=9_999)
+    taken = judged(core, entries)
+    assert (taken.facts, taken.verdicts["rejected"]) == ({}, 1)
+    assert told in message_of(taken)
+
+
+def test_a_score_on_another_scale_leaves_the_label(core: Core, otlp: Any) -> None:
+    said = {"gen_ai.evaluation.name": "s", "gen_ai.evaluation.score.value": 4, "gen_ai.evaluation.score.label": "fail"}
+    logs = otlp.logs(otlp.log(said, event_name="gen_ai.evaluation.result"))
+    taken = judged(core, protobuf.read_logs(logs.SerializeToString(), max_records=9, max_record_bytes=9_999))
+    (fact,) = taken.facts["evaluation"]
+    assert ("score" in fact.event, fact.event["label"], fact.event["passed"]) == (False, "fail", False)
+    assert "score.value Input should be less than or equal to 1" in message_of(taken)
+
+
+BAD_UTF8 = KeyValue(key="gen_ai.response.id", value=AnyValue(string_value="XX")).SerializeToString()
+DEEP = nested(200)
+
+
+def damaged(span: Span, number: int, payload: bytes) -> bytes:
+    """The span with one more field of bytes."""
+    return span.SerializeToString() + bytes([number << 3 | 2]) + varint(len(payload)) + payload
+
+
+@pytest.mark.parametrize(
+    ("field", "payload", "told"),
+    [
+        (9, BAD_UTF8.replace(b"XX", b"\xff\xfe"), "gen_ai.response.id is not UTF-8"),
+        (9, DEEP, "gen_ai.response.id is nested too deeply"),
+        (9, b"\x0a\xff", "attributes cannot be decoded"),
+        (11, b"\x12\x02\xff\xfe", "events[0] is not UTF-8"),
+    ],
+)
+def test_damage_in_one_attribute_costs_that_attribute(
+    field: int, payload: bytes, told: str, core: Core, otlp: Any
+) -> None:
+    request = otlp.traces(otlp.span(CHAT, number=1), otlp.span(CHAT, number=2))
+    body = request.SerializeToString()
+    assert numbers(traces(core, body)) == [1, 2]
+    taken = traces(core, wrapped([damaged(otlp.span(CHAT, number=1), field, payload), raw(otlp, 2)]))
+    assert numbers(taken) == [1, 2]
+    assert told in message_of(taken)
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        (b"\x2a\x02\xff\xfe", "spans[1]: name is not UTF-8"),
+        (b"\x0a\x7f", "spans[1]: is no protobuf message"),
+        (b"\x4a\x00" * 40_000, "spans[1]: has more than 4096 attributes"),
+        (b"\x2a" + b"\x80\x80\x80\x01" + b"x" * (1 << 21), "is 2097157 bytes, at most 1048576"),
+    ],
+    ids=["bad UTF-8 in the name", "cut short", "many attributes", "too large"],
+)
+def test_a_damaged_span_costs_itself(record: bytes, told: str, core: Core, otlp: Any) -> None:
+    taken = traces(core, wrapped([raw(otlp, 1), record, raw(otlp, 3)]))
+    assert numbers(taken) == [1, 3]
+    assert taken.verdicts["rejected"] == 1
+    assert told in message_of(taken)
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (b'{"key":"gen_ai.response.id","value":{"stringValue":"\xff\xfe"}}', "gen_ai.response.id is not UTF-8"),
+        (b'{"key":"gen_ai.response.id","value":{"doubleValue":NaN}}', "gen_ai.response.id is not valid JSON"),
+        (b'{"key":"gen_ai.response.id","value":{"stringValue":"\\ud800"}}', "half of a surrogate pair"),
+        (b'{"key":"gen_ai.response.id","value":' + b"[" * 2000 + b"]" * 2000 + b"}", "nested too deeply"),
+        (b'{"key":"gen_ai.response.id","value":{"intValue":"many"}}', "has an intValue that is no integer"),
+        (b'{"key":"gen_ai.response.id","value":7}', "has no value such as"),
+        (b"7", "attributes[3] is no object with a key"),
+        (b'{"key":"other","value":{"doubleValue":NaN}}', ""),
+    ],
+)
+def test_json_damage_in_one_attribute_costs_that_attribute(bad: bytes, told: str, core: Core, otlp: Any) -> None:
+    spans = [orjson.dumps(each) for each in json_spans(otlp)]
+    cut = spans[1].rindex(b"]")
+    spans[1] = spans[1][:cut] + b"," + bad + spans[1][cut:]
+    taken = traces_json(core, wrapped_json(spans))
+    assert numbers(taken) == [1, 2, 3]
+    assert told in message_of(taken)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("traceId", b'"xyz"', "traceId is no hex string"),
+        ("spanId", b"7", "spanId is no hex string"),
+        ("name", b"[]", "name is no string"),
+        ("startTimeUnixNano", b'"1e9"', "startTimeUnixNano is no integer"),
+        ("startTimeUnixNano", b"1.5", "startTimeUnixNano is no integer"),
+        ("endTimeUnixNano", b'"-1"', "endTimeUnixNano is negative"),
+        ("endTimeUnixNano", b"Infinity", "endTimeUnixNano Infinity is no JSON number"),
+        ("status", b"[7]", "status is no JSON object"),
+        ("status", b'{"code":9}', "status.code is not 0, 1 or 2"),
+        ("attributes", b"{}", "attributes is no array"),
+        ("events", b"7", "events is no array"),
+    ],
+)
+def test_json_fields_of_another_type_cost_their_span(
+    field: str, value: bytes, told: str, core: Core, otlp: Any
+) -> None:
+    spans = [orjson.dumps(each) for each in json_spans(otlp)]
+    whole = json_spans(otlp)[1]
+    whole[field] = "HERE"
+    spans[1] = orjson.dumps(whole).replace(b'"HERE"', value)
+    taken = traces_json(core, wrapped_json(spans))
+    assert numbers(taken) == [1, 3]
+    assert f"spans[1]: {told}" in message_of(taken)
+
+
+def test_a_resource_that_cannot_be_read_costs_no_span(core: Core, otlp: Any) -> None:
+    spans = b"\x12" + varint(len(raw(otlp, 1))) + raw(otlp, 1)
+    scope = b"\x12" + varint(len(spans)) + spans
+    for resource, told in (
+        (b"\x0a\x06\x0a\x04\x0a\x02\xff\xfe", "attributes is not UTF-8"),
+        (b"\x0a" + varint(70_000) + b"\x00" * 70_000, "resource is 70000 bytes"),
+    ):
+        group = resource + scope
+        taken = traces(core, b"\x0a" + varint(len(group)) + group)
+        assert numbers(taken) == [1]
+        assert told in message_of(taken)
+    taken = traces_json(core, b'{"resourceSpans":[{"resource":7,"scopeSpans":[{"spans":[' + json_raw(otlp) + b"]}]}]}")
+    assert numbers(taken) == [1]
+    assert "resource is no JSON object" in message_of(taken)
+
+
+def test_millions_of_empty_spans_are_counted_not_built() -> None:
+    inner = b"\x12\x00" * 1_000_000
+    scope = b"\x12" + varint(len(inner)) + inner
+    body = b"\x0a" + varint(len(scope)) + scope
+    read = 0
+    with pytest.raises(TooManyRecords):
+        for _ in protobuf.read_traces(body, max_records=50, max_record_bytes=99):
+            read += 1
+    assert read == 50
+    with pytest.raises(TooManyRecords):
+        list(json_body.read_traces(b'{"resourceSpans":[' + b"{}," * 2_000_000 + b"{}]}", max_records=50))
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_break_the_readers(body: bytes) -> None:
+    for read in (protobuf.read_traces, protobuf.read_logs):
+        try:
+            list(read(body, max_records=10, max_record_bytes=100))
+        except (BodyUndecodable, TooManyRecords) as told:
+            assert str(told)
+    for read_json in (json_body.read_traces, json_body.read_logs):
+        try:
+            list(read_json(body, max_records=10))
+        except (BodyUndecodable, TooManyRecords) as told:
+            assert str(told)
+    try:
+        assert sum(1 for _ in fields(body)) <= len(body)
+    except WireInvalid as told:
+        assert str(told)
+
+
+@FEW
+@given(junk=st.binary(max_size=200), keep=st.integers(0, 60))
+def test_whatever_stands_in_a_span_its_neighbours_are_stored(junk: bytes, keep: int, core: Core, otlp: Any) -> None:
+    taken = traces(core, wrapped([raw(otlp, 1), raw(otlp, 2)[:keep] + junk, raw(otlp, 3)]))
+    assert {1, 3} <= set(numbers(taken))
+    assert sum(taken.verdicts.values()) == 3
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
+    max_leaves=12,
+)
+PARTS = [
+    "traceId",
+    "spanId",
+    "parentSpanId",
+    "name",
+    "startTimeUnixNano",
+    "endTimeUnixNano",
+    "status",
+    "attributes",
+    "events",
+]
+
+
+@FEW
+@given(junk=JSON, field=st.sampled_from(PARTS))
+def test_whatever_stands_in_a_json_field_its_neighbours_are_stored(
+    junk: Any, field: str, core: Core, otlp: Any
+) -> None:
+    spans = json_spans(otlp)
+    spans[1][field] = junk
+    taken = traces_json(core, wrapped_json([orjson.dumps(each) for each in spans]))
+    assert {1, 3} <= set(numbers(taken))
+    assert sum(taken.verdicts.values()) == 3
+
+
+VALUES = (
+    st.text(max_size=300)
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | st.booleans()
+    | st.binary(max_size=4)
+    | st.lists(st.text(max_size=5), max_size=3)
+)
+
+
+@FEW
+@given(said=st.dictionaries(st.sampled_from(sorted(KNOWN)), VALUES, max_size=12))
+def test_both_encodings_say_the_same_and_every_fact_fits_its_schema(
+    said: dict[str, Any], core: Core, codec: Codec, otlp: Any
+) -> None:
+    request = otlp.traces(otlp.span({**CHAT, **said}), resource=said)
+    one, other = traces(core, request.SerializeToString()), traces_json(core, otlp.json(request))
+    assert one.facts == other.facts
+    assert (one.verdicts, one.content) == (other.verdicts, other.content)
+    assert [told.errors for told in one.incomplete] == [told.errors for told in other.incomplete]
+    for kind, facts in one.facts.items():
+        for fact in facts:
+            event = codec.decode(codec.encode(KINDS[kind].event, fact.event)).value
+            counts = [event[name] for name in event if name.endswith("_tokens") and event[name] is not None]
+            assert all(count >= 0 for count in counts)
+
+
+def raw(otlp: Any, number: int) -> bytes:
+    made: bytes = otlp.span(CHAT, number=number).SerializeToString()
+    return made
+
+
+def wrapped(spans: list[bytes]) -> bytes:
+    """A request of these spans, as they are."""
+    inner = b"".join(b"\x12" + varint(len(each)) + each for each in spans)
+    scope = b"\x12" + varint(len(inner)) + inner
+    return b"\x0a" + varint(len(scope)) + scope
+
+
+def json_spans(otlp: Any) -> list[dict[str, Any]]:
+    request = orjson.loads(otlp.json(otlp.traces(*(otlp.span(CHAT, number=number) for number in (1, 2, 3)))))
+    spans: list[dict[str, Any]] = request["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    return spans
+
+
+def json_raw(otlp: Any) -> bytes:
+    return orjson.dumps(json_spans(otlp)[0])
+
+
+def wrapped_json(spans: list[bytes]) -> bytes:
+    return b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join(spans) + b"]}]}]}"
