@@ -351,11 +351,11 @@ def test_millions_of_empty_spans_are_counted_not_built() -> None:
     inner = b"\x12\x00" * 1_000_000
     scope = b"\x12" + varint(len(inner)) + inner
     body = b"\x0a" + varint(len(scope)) + scope
-    read = 0
-    with pytest.raises(TooManyRecords):
-        for _ in protobuf.read_traces(body, max_records=50, max_record_bytes=99):
-            read += 1
-    assert read == 50
+    for groups in (body, b"\x0a\x00" * 1_000_000, b"\x0a" + varint(2_000_000) + b"\x12\x00" * 1_000_000):
+        with pytest.raises(TooManyRecords):
+            list(protobuf.read_traces(groups, max_records=50, max_record_bytes=99))
+    with pytest.raises(BodyUndecodable, match="fields that are not expected"):
+        list(protobuf.read_traces(b"\x18\x01" * 1_000_000, max_records=50, max_record_bytes=99))
     with pytest.raises(TooManyRecords):
         list(json_body.read_traces(b'{"resourceSpans":[' + b"{}," * 2_000_000 + b"{}]}", max_records=50))
 

@@ -30,9 +30,9 @@ class Draft:
     def find(self, keys: Sequence[str]) -> tuple[str, Value] | None:
         """The first of the attributes that says something, those of the record before those of its resource."""
         for layer in self.layers:
+            values = layer.values
             for key in keys:
-                value = layer.values.get(key)
-                if value is not None and value != "":
+                if key in values and (value := values[key]) is not None and value != "":
                     return key, value
         return None
 

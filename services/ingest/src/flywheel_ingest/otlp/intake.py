@@ -23,7 +23,7 @@ from flywheel_ingest.otlp.opinions import opinion_of_log, opinions_of_span
 from flywheel_ingest.otlp.records import Attributes, Entry, Log, Span, Unreadable
 
 Verdict = Literal["stored", "rejected", "not_genai", "not_a_call", "left_to_span", "content_only"]
-MAX_TOLD: Final = 20
+MAX_TOLD: Final = 10
 """So many records are named in an answer."""
 INCOMPLETE: Final = "attribute_invalid"
 """Flag of a call of which an attribute was left out because it is malformed."""

@@ -11,12 +11,13 @@ import orjson
 
 from flywheel_ingest.batch import BodyInvalid
 from flywheel_ingest.items import MAX_KEY, FieldError
-from flywheel_ingest.otlp.names import known_key
+from flywheel_ingest.otlp.names import meaning
 from flywheel_ingest.otlp.records import (
     MAX_EVENTS,
     MAX_TEXT,
     Attributes,
     BodyUndecodable,
+    Counted,
     Entry,
     Event,
     Log,
@@ -77,18 +78,18 @@ def _read(
         request = _salvaged(body, names)
     if not isinstance(request, dict):
         raise BodyUndecodable("is no JSON object")
-    count = 0
+    count = Counted(max_records)
     for resource_index, group in enumerate(_objects(request, names[0], "")):
+        count.group()
         group_path = f"{names[0]}[{resource_index}]"
         resource = _resource(group.get("resource"))
         for scope_index, scope_group in enumerate(_objects(group, names[1], group_path)):
+            count.group()
             scope_path = f"{group_path}.{names[1]}[{scope_index}]"
             scope = scope_group.get("scope")
             name = scope.get("name") if isinstance(scope, dict) else None
             for index, raw in enumerate(_list(scope_group, names[2], scope_path)):
-                count += 1
-                if count > max_records:
-                    raise TooManyRecords(max_records)
+                count.record()
                 entry_path = f"{scope_path}.{names[2]}[{index}]"
                 record = _record(raw, read)
                 yield Entry(entry_path, resource, name[:MAX_KEY] if isinstance(name, str) else "", record)
@@ -176,7 +177,7 @@ def _attributes(raw: object, field: str) -> Attributes:
     for index, pair in enumerate(raw):
         if isinstance(pair, Unreadable):
             error = pair.errors[0]
-            if not error.field or known_key(error.field):
+            if not error.field or meaning(error.field).known:
                 attributes.spoiled(error.field or f"{field}[{index}]", error.message)
             continue
         key = pair.get("key") if isinstance(pair, dict) else None

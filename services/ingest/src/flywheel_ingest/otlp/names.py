@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 OPERATION: Final = "gen_ai.operation.name"
 REQUEST_TYPE: Final = "llm.request.type"
@@ -306,9 +307,25 @@ _GENAI: Final = frozenset(
 )
 
 
-def known_key(key: str) -> bool:
-    """Whether the mapping looks at this attribute."""
-    return key in KNOWN or opinion_key(key) is not None
+class Meaning(NamedTuple):
+    """What an attribute is to the mapping: ``known`` it is looked at, ``content`` it holds what was said to a model or
+    by it, ``genai`` it makes its span one of a GenAI instrumentation."""
+
+    known: bool
+    content: bool
+    genai: bool
+
+
+@lru_cache(maxsize=4096)
+def meaning(key: str) -> Meaning:
+    """What an attribute of this name is."""
+    known = key in KNOWN or opinion_key(key) is not None
+    content = not known and (
+        key in _CONTENT
+        or key.startswith(_CONTENT_PREFIXES)
+        or (key.startswith(_OPINION_PREFIXES) and key.endswith(".explanation"))
+    )
+    return Meaning(known, content, key in _GENAI or key.startswith("gen_ai."))
 
 
 def opinion_key(key: str) -> tuple[str, str] | None:
@@ -320,15 +337,3 @@ def opinion_key(key: str) -> tuple[str, str] | None:
         return None
     found = _OPINION.fullmatch(key)
     return None if found is None else (found["which"], found["part"])
-
-
-def content_key(key: str) -> bool:
-    """Whether this attribute holds what was said to a model or by it."""
-    if key in _CONTENT or (key.startswith(_OPINION_PREFIXES) and key.endswith(".explanation")):
-        return True
-    return key.startswith(_CONTENT_PREFIXES) and key not in KNOWN
-
-
-def genai_key(key: str) -> bool:
-    """Whether this attribute makes its span one of a GenAI instrumentation."""
-    return key in _GENAI or key.startswith("gen_ai.")

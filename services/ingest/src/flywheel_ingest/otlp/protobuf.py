@@ -13,18 +13,18 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from flywheel_ingest.items import MAX_KEY, FieldError
-from flywheel_ingest.otlp.names import known_key
+from flywheel_ingest.otlp.names import meaning
 from flywheel_ingest.otlp.records import (
     MAX_EVENTS,
     MAX_TEXT,
     Attributes,
     BodyUndecodable,
+    Counted,
     Entry,
     Event,
     Log,
     Opaque,
     Span,
-    TooManyRecords,
     Unreadable,
     Value,
     text_tuple,
@@ -32,8 +32,7 @@ from flywheel_ingest.otlp.records import (
 from flywheel_ingest.otlp.wire import BYTES, Field, WireInvalid, fields
 
 # Field numbers of opentelemetry/proto/collector/{trace,logs}/v1 and below; resource and list are the same in both.
-_RESOURCE: Final = 1
-_SCOPE: Final = 1
+_HEAD: Final = 1
 _LIST: Final = 2
 _ONLY: Final = 1
 _SPAN_ATTRIBUTES: Final = 9
@@ -69,17 +68,17 @@ def _read(
     max_records: int,
     max_record_bytes: int,
 ) -> Iterator[Entry]:
-    count = 0
+    count = Counted(max_records)
     message = "ExportTraceServiceRequest" if decode is _span else "ExportLogsServiceRequest"
     try:
-        for resource_index, group in enumerate(_members(body, None, _ONLY)):
-            resource = _resource(body, group)
-            for scope_index, scope_group in enumerate(_members(body, group, _LIST)):
-                scope = _scope(body, scope_group)
-                for index, found in enumerate(_members(body, scope_group, _LIST)):
-                    count += 1
-                    if count > max_records:
-                        raise TooManyRecords(max_records)
+        for resource_index, group in enumerate(_members(body, _ONLY)):
+            count.group()
+            head, scope_groups = _walk(body, group, count.group)
+            resource = _resource(body, head)
+            for scope_index, scope_group in enumerate(scope_groups):
+                head, records = _walk(body, scope_group, count.record)
+                scope = _scope(body, head)
+                for index, found in enumerate(records):
                     path = f"{names[0]}[{resource_index}].{names[1]}[{scope_index}].{names[2]}[{index}]"
                     size = found.end - found.start
                     if size > max_record_bytes:
@@ -93,26 +92,53 @@ def _read(
         raise BodyUndecodable(f"is no {message}: {invalid}") from None
 
 
-def _members(body: bytes, group: Field | None, number: int) -> Iterator[Field]:
-    inside = fields(body) if group is None else fields(body, group.start, group.end)
-    for found in inside:
+def _members(body: bytes, number: int) -> Iterator[Field]:
+    """The fields of one number, which are messages."""
+    others = 0
+    for found in fields(body):
         if found.number == number:
             if found.wire_type != BYTES:
                 raise WireInvalid(f"field {number} is no message")
             yield found
+            continue
+        others = _expected(others)
 
 
-def _resource(body: bytes, group: Field) -> Attributes:
+def _walk(body: bytes, group: Field, count: Callable[[], None]) -> tuple[Field | None, list[Field]]:
+    """The head of a group (its resource or scope) and the members of its list, each counted as it is met."""
+    head: Field | None = None
+    found: list[Field] = []
+    others = 0
+    for each in fields(body, group.start, group.end):
+        if each.number in (_HEAD, _LIST) and each.wire_type != BYTES:
+            raise WireInvalid(f"field {each.number} is no message")
+        if each.number == _LIST:
+            count()
+            found.append(each)
+        elif each.number == _HEAD and head is None:
+            head = each
+        else:
+            others = _expected(others)
+    return head, found
+
+
+def _expected(others: int) -> int:
+    if others >= MOST_FIELDS:
+        raise WireInvalid(f"more than {MOST_FIELDS} fields that are not expected")
+    return others + 1
+
+
+def _resource(body: bytes, head: Field | None) -> Attributes:
     """A resource that cannot be read is one whose attributes are read one by one; it costs none of its spans."""
-    for found in _members(body, group, _RESOURCE):
-        data = body[found.start : found.end]
-        if len(data) > SMALL_BYTES:
-            return _spoiled("resource", f"is {len(data)} bytes, at most {SMALL_BYTES}")
-        try:
-            return _attributes(Resource.FromString(data).attributes)
-        except DecodeError:
-            return _salvaged_attributes(data, _ONLY)
-    return Attributes()
+    if head is None:
+        return Attributes()
+    data = body[head.start : head.end]
+    if len(data) > SMALL_BYTES:
+        return _spoiled("resource", f"is {len(data)} bytes, at most {SMALL_BYTES}")
+    try:
+        return _attributes(Resource.FromString(data).attributes)
+    except DecodeError:
+        return _salvaged_attributes(data, _ONLY)
 
 
 def _spoiled(key: str, message: str) -> Attributes:
@@ -121,10 +147,13 @@ def _spoiled(key: str, message: str) -> Attributes:
     return attributes
 
 
-def _scope(body: bytes, group: Field) -> str:
-    for found in _members(body, group, _SCOPE):
-        for inner in fields(body, found.start, found.end):
-            if inner.number == 1 and inner.wire_type == BYTES:
+def _scope(body: bytes, head: Field | None) -> str:
+    """The name of a scope, its first field."""
+    others = 0
+    if head is not None:
+        for inner in fields(body, head.start, head.end):
+            others = _expected(others)
+            if inner.number == _ONLY and inner.wire_type == BYTES:
                 return body[inner.start : min(inner.end, inner.start + MAX_KEY)].decode("utf-8", "replace")
     return ""
 
@@ -245,13 +274,13 @@ def _salvaged_attributes(data: bytes, number: int) -> Attributes:
     """The attributes of a record or resource, each decoded by itself; one that is damaged is named."""
     attributes = Attributes()
     try:
-        for found in _members(data, None, number):
+        for found in _members(data, number):
             pair = data[found.start : found.end]
             try:
                 message = KeyValue.FromString(pair)
             except DecodeError as error:
                 key = _key_of(pair)
-                if key is None or known_key(key):
+                if key is None or meaning(key).known:
                     attributes.spoiled(key or "", _reason(error))
                 continue
             attributes.put(message.key, partial(_value, message.value))
@@ -262,7 +291,7 @@ def _salvaged_attributes(data: bytes, number: int) -> Attributes:
 
 def _salvaged_events(data: bytes, attributes: Attributes) -> list[SpanMessage.Event]:
     events: list[SpanMessage.Event] = []
-    for index, found in enumerate(_members(data, None, _SPAN_EVENTS)):
+    for index, found in enumerate(_members(data, _SPAN_EVENTS)):
         if index == MAX_EVENTS:
             break
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from flywheel_ingest.items import MAX_ERRORS, MAX_KEY, FieldError
-from flywheel_ingest.otlp.names import content_key, genai_key, known_key
+from flywheel_ingest.otlp.names import meaning
 
 MAX_TEXT: Final = 64 << 10
 """Longest text of an attribute that is looked at; only invocation parameters come near."""
@@ -37,10 +37,13 @@ class Attributes:
 
     def put(self, key: str, read: Callable[[], Value]) -> None:
         """Keep a known attribute, the first of its name. ``read`` makes its value and is called for known ones only."""
-        self.genai = self.genai or genai_key(key)
-        if content_key(key):
+        if len(key) > MAX_KEY:
+            return  # no known name is as long, and what is remembered of names must stay small
+        known, content, genai = meaning(key)
+        self.genai |= genai
+        if content:
             self.content += 1
-        elif known_key(key) and key not in self.values:
+        elif known and key not in self.values:
             self.values[key] = read()
 
     def spoiled(self, key: str, message: str) -> None:
@@ -107,6 +110,27 @@ class TooManyRecords(ValueError):
 
     def __init__(self, most: int) -> None:
         super().__init__(f"has more than {most} records; export smaller batches")
+
+
+class Counted:
+    """Counts the records of a request and the groups that they come in, of which each has at least one of its own."""
+
+    def __init__(self, max_records: int) -> None:
+        self._max_records = max_records
+        self._records = 0
+        self._groups = 0
+
+    def record(self) -> None:
+        """Count a record. Raises ``TooManyRecords``."""
+        self._records += 1
+        if self._records > self._max_records:
+            raise TooManyRecords(self._max_records)
+
+    def group(self) -> None:
+        """Count a resource or a scope. Raises ``TooManyRecords`` above two for each record that there may be."""
+        self._groups += 1
+        if self._groups > 2 * self._max_records:
+            raise TooManyRecords(self._max_records)
 
 
 def text_tuple(elements: Iterable[object]) -> tuple[str, ...]:
