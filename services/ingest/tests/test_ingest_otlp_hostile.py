@@ -360,6 +360,15 @@ def test_millions_of_empty_spans_are_counted_not_built() -> None:
         list(json_body.read_traces(b'{"resourceSpans":[' + b"{}," * 2_000_000 + b"{}]}", max_records=50))
 
 
+def test_a_span_full_of_evaluations_is_bounded(core: Core, otlp: Any) -> None:
+    said = {f"evaluations.{n}.evaluation.{part}": part for n in range(60) for part in ("name", "label")}
+    body = otlp.traces(otlp.span({**CHAT, **said})).SerializeToString()
+    assert len(traces(core, body).facts["evaluation"]) == 60
+    with pytest.raises(TooManyRecords):
+        entries = protobuf.read_traces(body, max_records=50, max_record_bytes=1 << 20)
+        take(core, entries, NOW_US, keep_sampled_events=False, max_facts=50)
+
+
 @given(st.binary(max_size=400))
 def test_no_bytes_break_the_readers(body: bytes) -> None:
     for read in (protobuf.read_traces, protobuf.read_logs):

@@ -20,7 +20,7 @@ from flywheel_ingest.otlp.calls import (
 )
 from flywheel_ingest.otlp.drafts import Draft
 from flywheel_ingest.otlp.opinions import opinion_of_log, opinions_of_span
-from flywheel_ingest.otlp.records import Attributes, Entry, Log, Span, Unreadable
+from flywheel_ingest.otlp.records import Attributes, Entry, Log, Span, TooManyRecords, Unreadable
 
 Verdict = Literal["stored", "rejected", "not_genai", "not_a_call", "left_to_span", "content_only"]
 MAX_TOLD: Final = 10
@@ -54,11 +54,16 @@ class _Pending(NamedTuple):
     draft: Draft
 
 
-def take(core: Core, entries: Iterable[Entry], now_us: int, *, keep_sampled_events: bool) -> Taken:
+def take(
+    core: Core, entries: Iterable[Entry], now_us: int, *, keep_sampled_events: bool, max_facts: int = 20_000
+) -> Taken:
     """Judge the records of a request. ``now_us``: our clock, microseconds since the epoch.
 
     ``keep_sampled_events``: whether a call's event is a call of its own right where its span was recorded too, for
     those who export logs here and traces elsewhere; with both, the span is the better witness.
+
+    Raises:
+        TooManyRecords: they make more than ``max_facts``; a span may hold many evaluations.
     """
     taken = Taken()
     pending: list[_Pending] = []
@@ -69,6 +74,8 @@ def take(core: Core, entries: Iterable[Entry], now_us: int, *, keep_sampled_even
         if errors:
             taken.rejected.append(Told(entry.path, errors))
         pending += (_Pending(number, entry.path, draft) for draft in drafts)
+        if len(pending) > max_facts:
+            raise TooManyRecords(max_facts)
     _admit(core, pending, taken, now_us)
     return taken
 

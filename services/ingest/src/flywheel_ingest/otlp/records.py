@@ -109,7 +109,7 @@ class TooManyRecords(ValueError):
     """A request above the limit."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"has more than {most} records; export smaller batches")
+        super().__init__(f"has more than {most} records, or what is said in them; export smaller batches")
 
 
 class Counted:

@@ -90,7 +90,7 @@ def _judge(ingest: Ingest, signal: Signal, body: bytes, spoken: str, now_us: int
             entries = read(body, max_records=most, max_record_bytes=settings.otlp_max_record_bytes)
         else:
             entries = (json_body.read_traces if signal == "traces" else json_body.read_logs)(body, max_records=most)
-        return take(ingest.core, entries, now_us, keep_sampled_events=settings.otlp_sampled_events)
+        return take(ingest.core, entries, now_us, keep_sampled_events=settings.otlp_sampled_events, max_facts=most)
     except BodyUndecodable as undecodable:
         raise Turned(400, "body", str(undecodable)) from None
     except TooManyRecords as many:
