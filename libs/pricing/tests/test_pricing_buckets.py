@@ -129,26 +129,36 @@ def test_buckets_are_never_negative_and_add_up_to_the_totals(
             b.cache_write_1h_tokens,
             b.audio_input_tokens,
             b.image_input_tokens,
+            b.video_input_tokens,
+            b.audio_cache_read_tokens,
+            b.image_cache_read_tokens,
         )
         assert sum(count or 0 for count in sides) == split.input_tokens
     if split.output_tokens is not None:
-        out = (b.visible_output_tokens, b.reasoning_tokens, b.audio_output_tokens)
+        out = (
+            b.visible_output_tokens,
+            b.reasoning_tokens,
+            b.audio_output_tokens,
+            b.image_output_tokens,
+            b.video_output_tokens,
+        )
         assert sum(count or 0 for count in out) == split.output_tokens
     assert split.priceable or split.flags
 
 
 @given(
-    st.lists(st.integers(min_value=0, max_value=10**9), min_size=9, max_size=9),
+    st.lists(st.integers(min_value=0, max_value=10**9), min_size=len(BUCKETS), max_size=len(BUCKETS)),
     st.sampled_from(["INCLUSIVE", "EXCLUSIVE"]),
 )
 def test_what_an_honest_emitter_counts_comes_back(counts: list[int], convention: Convention) -> None:
     true = dict(zip(BUCKETS, counts, strict=True))
-    cached = true["cache_read_tokens"] + true["cache_write_5m_tokens"] + true["cache_write_1h_tokens"]
-    inside = true["uncached_input_tokens"] + true["audio_input_tokens"] + true["image_input_tokens"]
+    cached = sum(count for name, count in true.items() if "cache_" in name)
+    inside = true["uncached_input_tokens"] + sum(true[f"{kind}_input_tokens"] for kind in ("audio", "image", "video"))
+    made = sum(true[f"{kind}_output_tokens"] for kind in ("visible", "audio", "image", "video"))
     reported = {
         **true,
         "input_tokens": inside + (cached if convention == "INCLUSIVE" else 0),
-        "output_tokens": true["visible_output_tokens"] + true["reasoning_tokens"] + true["audio_output_tokens"],
+        "output_tokens": made + true["reasoning_tokens"],
     }
     del reported["uncached_input_tokens"], reported["visible_output_tokens"]
     split = split_usage(reported, convention)

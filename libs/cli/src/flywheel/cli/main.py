@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "demo": "demo",
     "replay": "replaying",
     "rebuild": "rebuild",
+    "price": "price",
     "sql": "asking",
     "topics": "topics",
     "tail": "topics",

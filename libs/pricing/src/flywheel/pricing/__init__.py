@@ -1,17 +1,34 @@
-"""Usage to disjoint token buckets to money."""
+"""Usage to disjoint token buckets to money. Own price files are read by ``flywheel.pricing.own``."""
 
-from flywheel.pricing.book import PriceBook, Priced, RateCard, bundled_prices, card_of
-from flywheel.pricing.buckets import BUCKETS, Buckets, Convention, Split, split_usage
+from flywheel.pricing.book import PriceBook, bundled_prices, prices_with
+from flywheel.pricing.buckets import BUCKETS, EVENT_BUCKETS, Buckets, Convention, Split, split_usage
+from flywheel.pricing.calls import PricedCall, price_call
+from flywheel.pricing.conventions import EMITTERS
+from flywheel.pricing.emitter import Emitter
+from flywheel.pricing.rates import Priced, RateCard, Rates
+from flywheel.pricing.tables import Context, PriceTable
+from flywheel.pricing.usage import EmitterUnknown, Usage, normalise
 
 __all__ = [
     "BUCKETS",
+    "EMITTERS",
+    "EVENT_BUCKETS",
     "Buckets",
+    "Context",
     "Convention",
+    "Emitter",
+    "EmitterUnknown",
     "PriceBook",
+    "PriceTable",
     "Priced",
+    "PricedCall",
     "RateCard",
+    "Rates",
     "Split",
+    "Usage",
     "bundled_prices",
-    "card_of",
+    "normalise",
+    "price_call",
+    "prices_with",
     "split_usage",
 ]

@@ -26,9 +26,19 @@ class Buckets(NamedTuple):
     audio_input_tokens: Tokens = None
     audio_output_tokens: Tokens = None
     image_input_tokens: Tokens = None
+    video_input_tokens: Tokens = None
+    image_output_tokens: Tokens = None
+    video_output_tokens: Tokens = None
+    audio_cache_read_tokens: Tokens = None
+    image_cache_read_tokens: Tokens = None
+    web_searches: Tokens = None
+    """Searches, not tokens: billed by the piece beside the tokens, and part of no total."""
 
 
 BUCKETS: Final = Buckets._fields
+EVENT_BUCKETS: Final = BUCKETS[:9]
+"""Those that a call's event (``llm_call`` version 1) has a field for; the others are rare and only priced."""
+
 _REPORTED: Final = ("input_tokens", "output_tokens", *BUCKETS)
 
 
@@ -60,9 +70,9 @@ def split_usage(reported: Mapping[str, object], convention: Convention = "UNKNOW
     """Split reported token counts into disjoint buckets.
 
     ``reported`` may hold ``input_tokens``, ``output_tokens`` and any bucket by its name; other keys are ignored. Cached
-    and cache-written tokens lie inside ``input_tokens`` under INCLUSIVE and beside it under EXCLUSIVE; audio and image
-    tokens lie inside ``input_tokens``, reasoning and audio inside ``output_tokens``, under both (so do OpenAI, Google
-    and Anthropic report them; OTel GenAI semantic conventions, 2026).
+    and cache-written tokens lie inside ``input_tokens`` under INCLUSIVE and beside it under EXCLUSIVE; audio, image and
+    video tokens lie inside ``input_tokens``, reasoning, audio, image and video inside ``output_tokens``, under both (so
+    do OpenAI and Anthropic report them; OTel GenAI semantic conventions, 2026).
 
     Flags: ``usage_missing`` nothing was counted · ``usage_convention_unknown`` cached tokens and no word on whether
     the input includes them · ``usage_convention_deduced`` UNKNOWN, but more cached than input, so only EXCLUSIVE fits ·
@@ -78,11 +88,12 @@ def split_usage(reported: Mapping[str, object], convention: Convention = "UNKNOW
 
 
 def _split(counts: tuple[Tokens, ...], convention: Convention) -> Split:
-    total_in, total_out, uncached, read, write_5m, write_1h, visible, reasoning, audio_in, audio_out, image_in = counts
     if counts == _NO_COUNTS:
         return _NOTHING
-    inside = (audio_in or 0) + (image_in or 0)
-    cached = (read or 0) + (write_5m or 0) + (write_1h or 0)
+    total_in, total_out, uncached, read, write_5m, write_1h, visible, reasoning, *others = counts
+    audio_in, audio_out, image_in, video_in, image_out, video_out, audio_read, image_read, _ = others
+    inside = (audio_in or 0) + (image_in or 0) + (video_in or 0)
+    cached = (read or 0) + (write_5m or 0) + (write_1h or 0) + (audio_read or 0) + (image_read or 0)
     flags: tuple[str, ...] = ()
     if cached and total_in is not None:
         if convention == "UNKNOWN":
@@ -90,11 +101,12 @@ def _split(counts: tuple[Tokens, ...], convention: Convention) -> Split:
         uncached, total_in, left = _cached_side(total_in, uncached, cached, inside, convention=convention)
     else:
         uncached, total_in, left = _side(total_in, uncached, cached + inside, "input")
-    visible, total_out, right = _side(total_out, visible, (reasoning or 0) + (audio_out or 0), "output")
+    parts = (reasoning or 0) + (audio_out or 0) + (image_out or 0) + (video_out or 0)
+    visible, total_out, right = _side(total_out, visible, parts, "output")
     priceable = left is None and right is None
     if not priceable:
         flags += tuple(flag for flag in (left, right) if flag is not None)
-    buckets = Buckets(uncached, read, write_5m, write_1h, visible, reasoning, audio_in, audio_out, image_in)
+    buckets = Buckets(uncached, read, write_5m, write_1h, visible, reasoning, *others)
     return Split(buckets, total_in, total_out, flags, priceable)
 
 
