@@ -78,6 +78,8 @@ def facts(now_us: int) -> Iterator[Output]:
 class Dictionary:
     """A state view that costs next to nothing: a scan that ends before a table's first key looks at none."""
 
+    catching_up = False
+
     def __init__(self) -> None:
         self.tables: dict[str, dict[str, bytes]] = {}
         self.first: dict[str, str] = {}

@@ -103,6 +103,7 @@ class Row:
     brokers: int = 1
     per_s: int = 100
     resend: float = 0.0
+    environ: Mapping[str, str] = field(default_factory=dict)
     why_not: str = ""
 
 
@@ -110,6 +111,7 @@ async def play(row: Row, folder: Path, *, short: bool, seed: int) -> Report:
     """Play a row in an empty folder. Whatever goes wrong is a problem in the report."""
     assert row.inject is not None
     with System(folder, proxied=row.proxied, brokers=row.brokers) as system:
+        system.environ.update(row.environ)
         await system.start_all()
         load = Load(system.url, per_s=row.per_s // 2 if short else row.per_s, resend=row.resend, seed=seed)
         scene = Scene(system, load, short)

@@ -23,7 +23,7 @@ _ALL: Final = (
     Row(10, "schemas change", events.schemas_change),
     Row(11, "ClickHouse away, slow, a reply lost", stores.store_away),
     Row(12, "Triton down, slow, wrong shape", why_not="there is no inference runner yet"),
-    Row(13, "clocks", events.clocks),
+    Row(13, "clocks", events.clocks, environ={"FLYWHEEL_GRACE_S": "10800"}),
     Row(14, "disk full", network.disk_full),
     Row(15, "slow consumer", network.slow_consumer),
     Row(16, "network: slow, half open, cut", network.network, proxied=True, redelivers=True),

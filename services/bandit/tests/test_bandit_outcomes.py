@@ -254,6 +254,21 @@ def test_state_is_bounded_requests_are_let_go_and_cannot_come_back(facts):
     assert not [o for o in late.outputs if o.event == "outcome"]
 
 
+def test_what_comes_after_the_grace_teaches_nothing_however_the_log_is_cut(facts):
+    """In one batch the request is still there when its late part is read, in another it was let go before."""
+    settings = JoinSettings(idle_s=10, grace_s=100, skew_s=50, unclaimed_s=1000)
+    early = [facts.decision("r", 0), facts.call("r", 1), facts.judged("r", 2, 1.0), facts.thumb("r", 3, 1.0)]
+    clock = [facts.decision("s", 400), facts.call("s", 400), facts.judged("s", 400, 1.0), facts.thumb("s", 400, 1.0)]
+    late = [facts.judged("r", 4, 0.0), facts.decision("r", 5, "cheap"), facts.call("r", 399)]
+    states = []
+    for batches in ([early, clock, late], [early + clock + late], [early, clock + late]):
+        fold, state = OutcomeFold(facts.book, settings), facts.State()
+        told = [o.value for batch in batches for o in fold.fold(0, batch, state).outputs if o.event == "outcome"]
+        assert [(o["request_id"], o["arm"], o["calls"]) for o in told if o["request_id"] == "r"] == [("r", "strong", 1)]
+        states.append(state.dump())
+    assert states[0] == states[1] == states[2]
+
+
 def test_one_request_cannot_fill_the_state(facts):
     fold, state = OutcomeFold(facts.book), facts.State()
     flood = [facts.thumb("r", 0, 1.0, event_id=f"e{i}") for i in range(600)]

@@ -3,10 +3,15 @@
 An entry holds every distinct part by event id, so duplicates do nothing and the order of arrival leaves no trace:
 the same facts give the same bytes. Everything told of a request is a function of its entry, the charter and whether
 its window closed.
+
+What counts must not depend on when an entry happened to be let go, which is a matter of batches. So each part carries
+when it came, as its topic's own event time just after it (a function of the log), and an entry says from when until
+when parts count. One that came later is kept apart: it is what there would be had the entry been let go before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -24,8 +29,9 @@ FAILED = ("ERROR", "TIMEOUT")
 Timer = tuple[str, int]
 NEVER: Timer = ("", 0)
 Part = list[Any]
-"""[occurred_at, event_id, feature, …]; the rest by kind, see ``decision_part``, ``call_part`` and
-``quality_part``."""
+"""[occurred_at, event_id, feature, …, lateness]; the rest by kind, see ``decision_part``, ``call_part`` and
+``quality_part``. The part came at occurred_at + lateness, in event time of its topic (microseconds)."""
+Parts = tuple[list[Part], list[Part], list[Part]]
 
 
 class Told(NamedTuple):
@@ -41,48 +47,89 @@ class Told(NamedTuple):
 
 
 class Entry:
-    """The parts of one request, sorted by time and id, what was told of it, sorted by feature, and when to look at it
-    again: the timer's table and time."""
+    """The parts of one request that count, sorted by time and id, what was told of it, sorted by feature, and when to
+    look at it again: the timer's table and time.
 
-    __slots__ = ("parts", "timer", "told")
+    ``since_us`` and ``until_us``: parts that came then count, once a decision under a known charter has said so (0
+    before). ``late``: parts that came after.
+    """
 
-    def __init__(self, parts: tuple[list[Part], list[Part], list[Part]], told: list[list[Any]], timer: Timer) -> None:
+    __slots__ = ("late", "parts", "since_us", "timer", "told", "until_us")
+
+    def __init__(
+        self, parts: Parts, late: Parts | None, span: Sequence[int], told: list[list[Any]], timer: Timer
+    ) -> None:
         self.parts = parts
+        self.late = late
+        self.since_us, self.until_us = span
         self.told = told
         self.timer = timer
 
     @classmethod
     def empty(cls) -> Entry:
         """Return the entry of a request nothing is known of."""
-        return cls(([], [], []), [], NEVER)
+        return cls(([], [], []), None, (0, 0), [], NEVER)
 
     @classmethod
     def decode(cls, data: bytes) -> Entry:
         """Return the entry that ``encode`` wrote."""
-        decisions, calls, quality, told, timer = orjson.loads(data)
-        return cls((decisions, calls, quality), told, (timer[0], timer[1]))
+        decisions, calls, quality, late, span, told, timer = orjson.loads(data)
+        return cls((decisions, calls, quality), late, span, told, (timer[0], timer[1]))
 
     def encode(self) -> bytes:
         """Return canonical bytes."""
-        return orjson.dumps((*self.parts, self.told, self.timer))
+        return orjson.dumps((*self.parts, self.late, (self.since_us, self.until_us), self.told, self.timer))
 
     def add(self, kind: int, part: Part) -> str | None:
-        """Add a part; return why it changed nothing (``duplicate``, ``too_many_parts``), or None."""
+        """Add a part; return why it changed nothing (``duplicate``, ``too_many_parts``, ``unclaimed``), or None."""
+        if self.until_us:
+            came_us = part[0] + part[-1]
+            if came_us > self.until_us:
+                if self.late is None:
+                    self.late = ([], [], [])
+                return _insert(self.late[kind], part)
+            if came_us < self.since_us:
+                return "unclaimed"
         known = self.parts[kind]
-        for index, other in enumerate(known):
-            if other[1] == part[1]:
-                if other == part or orjson.dumps(other) < orjson.dumps(part):
-                    return "duplicate"
-                # Two facts with one id: both orders must keep the same one.
-                known[index] = part
-                known.sort(key=_by_time)
-                return None
-        if len(known) >= MAX_PARTS:
-            return "too_many_parts"
+        if known:
+            return _insert(known, part)
         known.append(part)
-        if len(known) > 1:
-            known.sort(key=_by_time)
         return None
+
+    def settle(self, since_us: int, until_us: int) -> None:
+        """Say from when until when parts count, and sort those that are there by it."""
+        if until_us == self.until_us and since_us == self.since_us:
+            return
+        self.since_us, self.until_us = since_us, until_us
+        if self.late is None and self._all_count():
+            return
+        there = [*self.all_parts()]
+        self.parts, self.late = ([], [], []), None
+        for kind, part in there:
+            self.add(kind, part)
+
+    def _all_count(self) -> bool:
+        since_us, until_us = self.since_us, self.until_us
+        for parts in self.parts:
+            for part in parts:
+                if not since_us <= part[0] + part[-1] <= until_us:
+                    return False
+        return True
+
+    def all_parts(self) -> Iterator[tuple[int, Part]]:
+        """Every part with its kind, the late ones last."""
+        for some in (self.parts, self.late or ()):
+            for kind, parts in enumerate(some):
+                for part in parts:
+                    yield kind, part
+
+    def afterlife(self) -> Entry:
+        """Return the entry there would be had this one been let go before its late parts came."""
+        entry = Entry.empty()
+        for kind, parts in enumerate(self.late or ()):
+            for part in parts:
+                entry.add(kind, part)
+        return entry
 
     def decided(self) -> list[tuple[str, int, int]]:
         """Return each decided feature with the times of its first decision, where its attribution window starts, and
@@ -98,8 +145,8 @@ class Entry:
         return [(feature, min(times[feature]), max(times[feature])) for feature in sorted(times)]
 
     def newest_us(self) -> int:
-        """Time of the newest part."""
-        return int(max(part[0] for parts in self.parts for part in parts))
+        """When the last part came."""
+        return int(max(part[0] + part[-1] for parts in self.parts for part in parts))
 
     def told_of(self, feature: str) -> Told | None:
         """Return what was told before."""
@@ -112,6 +159,26 @@ class Entry:
         """Remember what was told."""
         others = [other for other in self.told if other[0] != told.feature]
         self.told = sorted([*others, list(told)]) if others else [list(told)]
+
+
+def _insert(known: list[Part], part: Part) -> str | None:
+    for index, other in enumerate(known):
+        if other[1] == part[1]:
+            if other == part or _precedence(other) < _precedence(part):
+                return "duplicate"
+            known[index] = part
+            known.sort(key=_by_time)
+            return None
+    if len(known) >= MAX_PARTS:
+        return "too_many_parts"
+    known.append(part)
+    known.sort(key=_by_time)
+    return None
+
+
+def _precedence(part: Part) -> tuple[int, bytes]:
+    """Of two facts with one id the one that came first is kept, in whichever order they are met."""
+    return part[0] + part[-1], orjson.dumps(part)
 
 
 def _by_time(part: Part) -> tuple[int, str]:

@@ -1,11 +1,11 @@
 """Stage 1: joins the facts of a shard into outcomes and keeps what they teach.
 
-State tables of a shard: ``requests`` (an entry per open request), ``closing`` and ``leaving`` (when to look at it
-again), ``learned`` (sums per feature), ``charters`` (revisions per feature) and ``shard`` (event time per topic).
-After any batch the state is a function of the facts read, the charters known and the event time reached, whatever the
-order and the batches, as long as the topics are read within ``skew_s`` of event time of one another: then no part
-comes after its request was let go. A window that closes too early because a topic lagged is harmless: late parts
-correct the outcome.
+State tables of a shard: ``requests`` (an entry per open request), ``closing``, ``leaving`` and ``parting`` (when to
+look at it again), ``learned`` (sums per feature), ``charters`` (revisions per feature) and ``shard`` (event time per
+topic). After any batch the state is a function of the topics' logs as far as they were read, the charters known and
+the event time reached, however the topics are interleaved and cut into batches, as long as they are read within
+``skew_s`` of event time of one another: an entry is let go when every topic has passed the time until which its parts
+count. A window that closes too early because a topic lagged is harmless: late parts correct the outcome.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import orjson
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
 from flywheel_bandit.core.charters import CharterBook, History, Terms, decode_rows, encode_rows, feature_key, history
 from flywheel_bandit.core.intake import INPUTS, SEPARATOR, take
-from flywheel_bandit.core.join import NEVER, Entry, Part, Timer, tell
+from flywheel_bandit.core.join import DECISION, NEVER, Entry, Part, Timer, tell
 from flywheel_bandit.core.learned import Learned
 
 OUTCOMES_TOPIC = "llm-outcomes"
 SUMMARIES_TOPIC = "arm-summaries"
-CLOSING, LEAVING = "closing", "leaving"
+CLOSING, LEAVING, PARTING = "closing", "leaving", "parting"
+"""Tables of timers: a window closes; a request is let go; it is let go and parts that came later remain."""
 
 
 @dataclass(frozen=True, slots=True)
 class JoinSettings:
     """How long stage 1 waits, in seconds of event time.
 
-    ``idle_s``: a topic this far behind the others no longer holds windows open. ``grace_s``: how long after its
-    window a request is kept, so that late parts still correct it; ``skew_s``: how much longer while a topic lags or
-    is idle. ``unclaimed_s``: how long parts wait for a decision, and decisions for a charter. ``max_future_s``: how
-    far an event may lie ahead of the time of its Kafka record.
+    ``idle_s``: a topic this far behind the others no longer holds windows open. ``grace_s``: how long after its window
+    parts of a request still count, and how late a decision may come, besides its window; ``skew_s``: how much longer a
+    request is kept while a topic lags or is idle. ``unclaimed_s``: how long parts wait for a decision, and decisions
+    for a charter. ``max_future_s``: how far an event may lie ahead of the time of its Kafka record.
     """
 
     idle_s: float = 300.0
@@ -89,8 +90,7 @@ class _Batch:
         stored = state.get("shard", "times")
         self._times: list[int] = orjson.loads(stored) if stored is not None else [0] * len(INPUTS)
         self._clock_us = _slowest(self._times, self._idle_us)
-        # Parts are late by what was known before the batch: a batch may span more event time than a window.
-        self._late_us = self._leave_us = _slowest(self._times, self._skew_us)
+        self._leave_us = _slowest(self._times, self._skew_us)
         self._outputs: list[Output] = []
         self._features: dict[str, _Feature] = {}
 
@@ -106,6 +106,7 @@ class _Batch:
                 continue
             request, topic, kind, part = taken
             times[topic] = max(times[topic], part[0])
+            part.append(times[topic] - part[0])
             group = by_request.get(request)
             if group is None:
                 by_request[request] = [(index, kind, part)]
@@ -141,6 +142,7 @@ class _Batch:
             entry = Entry.decode(data)
             project = request.partition(SEPARATOR)[0]
             if any(feature_key(project, name) in changed for name, _, _ in entry.decided()):
+                self._settle(request, entry)
                 self._look(request, entry)
 
     def add(self, by_request: dict[str, list[Arrived]], verdicts: dict[int, Skip | Reject]) -> None:
@@ -149,38 +151,77 @@ class _Batch:
         for request, group in by_request.items():
             data = stored.get(request)
             entry = Entry.empty() if data is None else Entry.decode(data)
-            changed = False
+            changed = decided = False
             for index, kind, part in group:
-                reason = entry.add(kind, part)
+                late = kind == DECISION and part[-1] and self._too_late(request, part)
+                reason = "too_late" if late else entry.add(kind, part)
                 if reason is None:
                     changed = True
+                    decided = decided or kind == DECISION
                 else:
                     verdicts[index] = Skip(reason)
-            if not changed:
-                continue
-            plan = self._plan(request, entry)
-            table, due_us = plan[1]
-            if data is None and table == LEAVING and due_us < self._late_us:
-                # Had it been known it would have been let go already: told again, it would count twice.
-                verdicts.update({index: Skip("too_late") for index, _, _ in group})
-            else:
-                self._look(request, entry, plan)
+            if decided:
+                self._settle(request, entry)
+            if changed:
+                self._look(request, entry)
 
     def fire_timers(self) -> None:
-        """Look again at the requests whose window has closed, then let go those kept long enough."""
+        """Look again at the requests whose window has closed, then let go those whose parts no longer count."""
         stop = _timer_key(self._clock_us, "")
         while due := [_request_of(key) for key, _ in self._state.scan(CLOSING, "", stop, 10_000)]:
             stored = self._state.get_many("requests", due)
             for request in due:
                 self._look(request, Entry.decode(stored[request]))
+        stop = _timer_key(self._leave_us, "")
+        while due := [_request_of(key) for key, _ in self._state.scan(PARTING, "", stop, 10_000)]:
+            stored = self._state.get_many("requests", due)
+            for request in due:
+                self._part(request, Entry.decode(stored[request]))
         # What a request taught stays in the sums.
-        for key, _ in list(self._state.scan(LEAVING, "", _timer_key(self._leave_us, ""))):
+        for key, _ in list(self._state.scan(LEAVING, "", stop)):
             self._state.delete(LEAVING, key)
             self._state.delete("requests", _request_of(key))
 
-    def _look(self, request: str, entry: Entry, plan: Plan | None = None) -> None:
+    def _part(self, request: str, entry: Entry) -> None:
+        """Let a request go; its late parts begin anew."""
+        self._state.delete(entry.timer[0], _timer_key(entry.timer[1], request))
+        remaining = entry.afterlife()
+        self._settle(request, remaining)
+        self._look(request, remaining)
+
+    def _too_late(self, request: str, decision: Part) -> bool:
+        """Whether a decision came so late that its request would have been let go: told again it would count twice."""
+        found = self._feature(request[: request.index(SEPARATOR)], decision[2])
+        if found.history is None:
+            return False
+        window_us = found.history.at(decision[0]).window_us
+        return bool(decision[-1] > window_us + self._grace_us)
+
+    def _settle(self, request: str, entry: Entry) -> None:
+        """Set from when until when parts of a request count: by its first decision, and by those that came while they
+        counted themselves."""
+        decisions = entry.parts[DECISION]
+        if entry.late is not None:
+            decisions = decisions + entry.late[DECISION]
+        if len(decisions) > 1:
+            decisions = sorted(decisions, key=lambda part: (part[0] + part[-1], part[0], part[1]))
+        project = request[: request.index(SEPARATOR)]
+        since_us = until_us = 0
+        for part in decisions:
+            known = self._feature(project, part[2]).history
+            if known is None:
+                continue
+            came_us = part[0] + part[-1]
+            ends_us = part[0] + known.at(part[0]).window_us + self._grace_us
+            if not until_us:
+                since_us, until_us = max(1, came_us - self._unclaimed_us), max(came_us, ends_us)
+            elif came_us <= until_us:
+                until_us = max(until_us, ends_us)
+        entry.settle(since_us, until_us)
+
+    def _look(self, request: str, entry: Entry) -> None:
         """Tell what can be told of a request now, and set when to look again."""
-        judged, timer = plan or self._plan(request, entry)
+        judged, timer = self._plan(request, entry)
         for feature, terms, closed in judged:
             story = tell(entry, terms, feature=feature.name, closed=closed)
             if story is None:
@@ -208,24 +249,24 @@ class _Batch:
         That is when the next window closes, else when to let the request go.
         """
         judged: list[tuple[_Feature, Terms, bool]] = []
-        decided = entry.decided()
-        if not decided:
-            return judged, (LEAVING, entry.newest_us() + self._unclaimed_us)
         project = request[: request.index(SEPARATOR)]
-        closes_us = leaves_us = 0
-        for name, first_us, last_us in decided:
+        leaves_us, closes_us = entry.until_us, 0
+        for name, first_us, last_us in entry.decided():
             feature = self._feature(project, name)
             if feature.history is None:
-                leaves_us = max(leaves_us, first_us + self._unclaimed_us)
+                leaves_us = max(leaves_us, entry.newest_us() + self._unclaimed_us)
                 continue
             terms = feature.history.at(last_us)
             end_us = first_us + terms.window_us
             closed = self._clock_us > end_us
             judged.append((feature, terms, closed))
-            leaves_us = max(leaves_us, end_us + self._grace_us)
             if not closed and (not closes_us or end_us < closes_us):
                 closes_us = end_us
-        return judged, ((CLOSING, closes_us) if closes_us else (LEAVING, leaves_us))
+        if closes_us:
+            return judged, (CLOSING, closes_us)
+        if not leaves_us:
+            leaves_us = entry.newest_us() + self._unclaimed_us
+        return judged, (LEAVING if entry.late is None else PARTING, leaves_us)
 
     def finish(self) -> list[Output]:
         """Write what changed and return what is to be sent: outcomes, then a summary per feature that changed."""
