@@ -29,6 +29,19 @@ BILLS = [
         "0.0000577",
         id="posthog-71065",
     ),
+    pytest.param(  # the very object of the report, of an SDK whose output includes the reasoning
+        "google",
+        "gemini-2.5-flash",
+        {
+            "inputTokens": 9,
+            "outputTokens": 22,
+            "outputTokenDetails": {"textTokens": 1, "reasoningTokens": 21},
+            "totalTokens": 31,
+            "raw": {"thoughtsTokenCount": 21, "promptTokenCount": 9, "candidatesTokenCount": 1, "totalTokenCount": 31},
+        },
+        "0.0000577",
+        id="posthog-71065-vercel",
+    ),
     pytest.param(  # the same call through an instrumentation, where the output includes the reasoning
         "gcp.gemini",
         "gemini-2.5-flash",
@@ -141,13 +154,13 @@ def test_published_bills(provider: str, model: str, usage: dict[str, Any], bill_
 
 
 def test_the_bill_of_a_provider_stands_beside_our_own_figure() -> None:
-    call = priced("openrouter", "anthropic/claude-sonnet-4.6", BILLS[4].values[2])  # type: ignore[arg-type]
+    call = priced("openrouter", "anthropic/claude-sonnet-4.6", BILLS[5].values[2])  # type: ignore[arg-type]
     assert (call.cost_source, call.price_source, call.computed_usd) == ("PROVIDER", "provider", Decimal("0.0308397"))
     assert call.flags == ("reported_cost_differs",)
 
 
 def test_the_cache_write_is_92_percent_of_that_bill() -> None:
-    call = priced("anthropic", "claude-opus-4-8", BILLS[7].values[2])  # type: ignore[arg-type]
+    call = priced("anthropic", "claude-opus-4-8", BILLS[8].values[2])  # type: ignore[arg-type]
     assert call.rates is not None
     write_usd = call.rates.named()["cache_write_5m_tokens"] * 118_208
     assert call.cost_usd is not None

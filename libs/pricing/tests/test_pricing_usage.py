@@ -274,6 +274,46 @@ EXAMPLES = [
     pytest.param(
         "anthropic",
         {
+            "gen_ai.usage.input_tokens": 100,
+            "gen_ai.usage.input_tokens.cached": 60,
+            "gen_ai.usage.input_tokens.cache_write": 30,
+            "gen_ai.usage.output_tokens": 50,
+            "gen_ai.usage.output_tokens.reasoning": 20,
+        },
+        "otel",
+        {"uncached_input": 10, "cache_read": 60, "cache_write_5m": 30, "visible_output": 30, "reasoning": 20},
+        id="sentry",
+    ),
+    pytest.param(
+        "anthropic",
+        {
+            "gen_ai.usage.input_tokens": 100,
+            "gen_ai.usage.output_tokens": 50,
+            "gen_ai.usage.details.cache_read_tokens": 60,
+            "gen_ai.usage.details.cache_read_input_tokens": 60,
+            "gen_ai.usage.details.input_tokens": 40,
+        },
+        "otel",
+        {"uncached_input": 40, "cache_read": 60, "visible_output": 50},
+        id="otel with pydantic-ai's details",
+    ),
+    pytest.param(
+        "gemini",
+        {
+            "prompt_tokens": 20_209,
+            "prompt_tokens_details": {"cached_tokens": 20_203, "text_tokens": 6},
+            "completion_tokens": 541,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "input_tokens": 0,
+        },
+        "openai_chat",
+        {"uncached_input": 6, "cache_read": 20_203, "visible_output": 541},
+        id="a proxy's zeros in another spelling",
+    ),
+    pytest.param(
+        "anthropic",
+        {
             "gen_ai.usage.prompt_tokens": 100,
             "gen_ai.usage.completion_tokens": 50,
             "gen_ai.usage.cache_read_input_tokens": 60,
@@ -492,6 +532,44 @@ def test_a_write_without_a_lifetime_is_taken_for_five_minutes_and_says_so() -> N
 def test_the_bill_of_a_provider(given: dict[str, Any], bill: Decimal | None, flags: tuple[str, ...]) -> None:
     usage = normalise({"prompt_tokens": 1, "completion_tokens": 1, **given})
     assert (usage.reported_cost_usd, usage.flags, usage.priceable) == (bill, flags, True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        # an xAI model through a gateway, and Gemini through LangChain in JavaScript: reasoning beside the output
+        {
+            "prompt_tokens": 41,
+            "completion_tokens": 104,
+            "total_tokens": 480,
+            "completion_tokens_details": {"reasoning_tokens": 335},
+        },
+        {
+            "input_tokens": 41,
+            "output_tokens": 104,
+            "total_tokens": 480,
+            "output_token_details": {"reasoning": 335},
+        },
+        # Gemini where candidates include the thoughts
+        {"promptTokenCount": 41, "candidatesTokenCount": 439, "thoughtsTokenCount": 335, "totalTokenCount": 480},
+    ],
+)
+def test_a_total_that_fits_one_way_only_tells_where_reasoning_lies(raw: dict[str, Any]) -> None:
+    usage = normalise(raw)
+    assert known(usage) == {"uncached_input": 41, "visible_output": 104, "reasoning": 335}
+    assert usage.flags == ("reasoning_convention_deduced",)
+
+
+def test_a_total_that_has_the_cache_beside_contradicts_an_emitter_that_counts_it_inside() -> None:
+    """LangChain's Bedrock before it was mended (langsmith-sdk 1858): nothing is guessed, and nothing is negative."""
+    raw = {
+        "input_tokens": 100,
+        "output_tokens": 5,
+        "total_tokens": 165,
+        "input_token_details": {"cache_read": 60},
+    }
+    assert normalise(raw).flags == ("total_tokens_differ",)
+    assert known(normalise(raw, convention="EXCLUSIVE"))["uncached_input"] == 100
 
 
 def _chat(n: Counts) -> dict[str, Any]:

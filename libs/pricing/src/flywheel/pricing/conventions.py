@@ -7,7 +7,7 @@ and ``prompt_token_count`` are one.
 Each path has a role: ``input`` and ``output`` totals; ``uncached`` and ``visible``, what is left of them; a bucket's
 name without ``_tokens``; ``cache_write``, all cache writes together; ``extra_input``, input beside the input;
 ``total``; ``cost`` and what belongs to it; ``context:<key>``, what else changes the price. Spellings of one role must
-agree; those of a role that ends in ``+`` are added up.
+agree; those of a role that ends in ``+`` are added up, and a 0 of one that ends in ``?`` gives way to another spelling.
 
 Sources, as of 2026: API references of the providers; LangChain's ``UsageMetadata``; OpenTelemetry GenAI semantic
 conventions 1.36 to 1.42 and the names beside them; OpenInference's semantic conventions; OpenLLMetry's

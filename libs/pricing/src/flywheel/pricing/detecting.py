@@ -62,12 +62,25 @@ def _chat(paths: Set[str], provider: str) -> str:
     return "mistral" if provider.startswith("mistral") else "openai_chat"
 
 
+_VERCEL_ONLY: Final = frozenset(
+    {
+        "input_token_details.no_cache_tokens",
+        "input_token_details.cache_read_tokens",
+        "input_token_details.cache_write_tokens",
+    }
+)
+_REALTIME_ONLY: Final = frozenset(
+    f"{side}_token_details.{kind}_tokens"
+    for side, kinds in (("input", ("text", "audio", "cached", "image")), ("output", ("audio",)))
+    for kind in kinds
+)
+
 _RULES: Final[Mapping[str, Callable[[Set[str]], object]]] = {
-    "vercel": lambda paths: _any_under(paths, "input_token_details.no_cache", "input_token_details.cache_read_tokens"),
-    "openai_realtime": lambda paths: any(
-        f"{side}_token_details.{kind}_tokens" in paths
-        for side in ("input", "output")
-        for kind in ("text", "audio", "cached", "image")
+    "openai_realtime": lambda paths: paths & _REALTIME_ONLY,
+    "vercel": lambda paths: (
+        paths & _VERCEL_ONLY
+        or paths & {"output_token_details.text_tokens", "output_token_details.reasoning_tokens"}
+        or _any_under(paths, "raw.")
     ),
     "langchain": lambda paths: _any_under(paths, "input_token_details.", "output_token_details."),
     "bedrock": lambda paths: _any_under(

@@ -45,7 +45,18 @@ _OTEL_FIELDS: Final = under(
         "video.input_tokens": "video_input",
         "audio.output_tokens": "audio_output",
         "image.output_tokens": "image_output",
-        "details.reasoning_tokens": "reasoning",
+        "input_tokens.cached": "cache_read",
+        "input_tokens.cache_write": "cache_write",
+        "output_tokens.reasoning": "reasoning",
+        "input_cached_tokens": "cache_read",
+        # pydantic-ai puts what the provider said beside the standard names.
+        "details.cache_read_tokens": "cache_read?",
+        "details.cache_read_input_tokens": "cache_read?",
+        "details.cached_content_tokens": "cache_read?",
+        "details.cache_write_tokens": "cache_write?",
+        "details.cache_creation_input_tokens": "cache_write?",
+        "details.reasoning_tokens": "reasoning?",
+        "details.thoughts_tokens": "reasoning?",
     },
 )
 # gen_ai.usage.cost and llm.cost are what an instrumentation worked out by a table of its own, 0 where that had no

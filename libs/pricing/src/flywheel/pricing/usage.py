@@ -64,7 +64,8 @@ def normalise(
     these keys · ``conflicting_<role>`` two spellings of one figure differ · ``unknown_usage_key`` a key that counts
     something nobody told us how to bill · ``total_tokens_differ`` · ``cache_write_parts_differ_from_total`` ·
     ``cached_<kind>_exceeds_<kind>`` · ``cached_parts_exceed_cached`` · ``cached_modality_unknown`` audio and cached
-    tokens, and no word on how many tokens are both. Two leave the call priceable: ``cost_invalid``, and
+    tokens, and no word on how many tokens are both. Three leave the call priceable: ``cost_invalid``,
+    ``reasoning_convention_deduced`` the total fits only if reasoning lies on the other side of the output, and
     ``cache_write_ttl_assumed``, writes to a cache without a lifetime are taken for five minutes, the default of those
     who sell both.
 
@@ -98,6 +99,8 @@ class _Reading:
     context: list[tuple[str, str]] = field(default_factory=list)
     money: dict[str, object] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    zeros: list[str] = field(default_factory=list)
+    """Figures that are 0 unless another spelling has more."""
     wrong: list[str] = field(default_factory=list)
     """Flags that forbid a price."""
 
@@ -113,9 +116,11 @@ class _Reading:
                 if _counts_something(value) and _BILLABLE.search(path):
                     self._is_wrong("unknown_usage_key")
             elif value is _CONFLICT:
-                self._is_wrong(f"conflicting_{role.removesuffix('+')}")
+                self._is_wrong(f"conflicting_{role.rstrip('+?')}")
             else:
                 self._take(role, value)
+        for name in self.zeros:
+            self.counts.setdefault(name, 0)
 
     def _take(self, role: str, value: object) -> None:
         if role.startswith("context:"):
@@ -127,7 +132,7 @@ class _Reading:
             self._count(role, value)
 
     def _count(self, role: str, value: object) -> None:
-        name = role.removesuffix("+")
+        name = role.rstrip("+?")
         value = _whole(value)
         if type(value) is not int:
             self._is_wrong(f"not_an_integer_{name}")
@@ -135,7 +140,9 @@ class _Reading:
             self._is_wrong(f"negative_{name}")
         elif value > MOST_TOKENS:
             self._is_wrong(f"implausible_{name}")
-        elif name != role:
+        elif value == 0 and role.endswith("?"):
+            self.zeros.append(name)
+        elif role.endswith("+"):
             self.counts[name] = self.counts.get(name, 0) + value
         elif self.counts.setdefault(name, value) != value:
             self._is_wrong(f"conflicting_{name}")
@@ -151,7 +158,7 @@ class _Reading:
         if not self.wrong:
             self._writes(notes)
             self._modal_cache(emitter)
-            self._sides(emitter, convention)
+            self._sides(emitter, convention, notes)
         buckets, priceable = Buckets(), False
         totals: tuple[Tokens, Tokens] = (None, None)
         if not self.wrong:
@@ -225,7 +232,7 @@ class _Reading:
         elif "cache_read" in counts:
             counts["cache_read"] = cached
 
-    def _sides(self, emitter: Emitter, convention: Convention) -> None:
+    def _sides(self, emitter: Emitter, convention: Convention, notes: list[str]) -> None:
         """Input and output as totals of all their buckets."""
         counts = self.counts
         extra = counts.pop("extra_input", 0)
@@ -234,12 +241,24 @@ class _Reading:
         beside = counts.get("reasoning", 0) if emitter.reasoning_beside else 0
         if "output" in counts:
             counts["output"] += beside
+            self._reasoning(emitter, notes)
         elif "visible" not in counts and convention == "INCLUSIVE" and {"total", "input"} <= counts.keys():
             # Embeddings have no output, and proto3 leaves a zero out: then the total has it.
             if counts["total"] < counts["input"] + beside:
                 self._is_wrong("total_tokens_differ")
             else:
                 counts["output"] = counts["total"] - counts["input"]
+
+    def _reasoning(self, emitter: Emitter, notes: list[str]) -> None:
+        """Some versions count reasoning on the other side of the output; a total that fits only so tells."""
+        counts = self.counts
+        reasoning, total, given = counts.get("reasoning", 0), counts.get("total"), counts.get("input")
+        if not reasoning or total is None or given is None or emitter.loose_total:
+            return
+        other = counts["output"] + (-reasoning if emitter.reasoning_beside else reasoning)
+        if given + counts["output"] != total == given + other and emitter.cached == "INCLUSIVE":
+            counts["output"] = other
+            notes.append("reasoning_convention_deduced")
 
     def _total(self, emitter: Emitter, given: tuple[Tokens, Tokens], found: tuple[Tokens, Tokens]) -> None:
         total = self.counts.get("total")
