@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "replay": "replaying",
     "rebuild": "rebuild",
     "price": "price",
+    "redact": "redact",
     "sql": "asking",
     "topics": "topics",
     "tail": "topics",
