@@ -131,6 +131,19 @@ async def test_a_span_exported_again_is_one_fact(broker: Broker, tmp_path: Path,
     assert [call["event_id"] for call in broker.values()] == [first["event_id"]] * 2
 
 
+async def test_a_call_told_by_two_spans_is_one_call_across_requests(broker: Broker, tmp_path: Path, otlp: Any) -> None:
+    used = {**CHAT, "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 20}
+    inner, outer = otlp.span(used, number=2), otlp.span(used, number=1)
+    inner.parent_span_id = outer.span_id
+    service = await ingest(broker, tmp_path)
+    async with client(service) as http:
+        for each in (inner, outer, inner):
+            body = otlp.traces(each).SerializeToString()
+            assert (await http.post("/v1/traces", content=body, headers=PROTOBUF)).content == b""
+    assert [call["span_id"] for call in broker.values()] == ["0000000000000002"]
+    assert service.metrics.value("ingest_items_total", kind="span", verdict="told_before") == 1
+
+
 async def test_a_bad_span_is_named_and_costs_its_neighbours_nothing(broker: Broker, tmp_path: Path, otlp: Any) -> None:
     unnamed = otlp.span(CHAT, number=2)
     unnamed.trace_id = b"short"

@@ -23,6 +23,7 @@ UNKNOWN_NAME: Final = "unknown"
 
 _FAILED: Final = 2
 _FROM_INVOCATION: Final = {"temperature": "temperature", "top_p": "top_p", "max_tokens": "max_tokens"}
+_LESS_SURE: Final = (names.ANSWERED_MODEL, "embedding.model_name")
 _MAX_FINISH: Final = 256
 
 
@@ -182,7 +183,7 @@ def _status(failed: bool, error: str | None, finish: str | None) -> str:
 
 
 def _put_invocation(draft: Draft) -> None:
-    """OpenInference's parameters: one JSON text, of which only the numbers are looked at."""
+    """OpenInference's parameters: one JSON text, of which the numbers, the model and the user are looked at."""
     found = draft.find(names.INVOCATION_PARAMETERS)
     if found is None:
         return
@@ -193,6 +194,13 @@ def _put_invocation(draft: Draft) -> None:
     if not isinstance(given, dict):
         draft.issue(found[0], "is no JSON object")
         return
+    model, user = given.get("model"), given.get("user")
+    if isinstance(model, str) and model and draft.sources.get("request_model", names.ANSWERED_MODEL) in _LESS_SURE:
+        if "request_model" in draft.item:
+            draft.item.setdefault("response_model", draft.item["request_model"])
+        draft.put("request_model", model, found[0])
+    if isinstance(user, str) and user and "user" not in draft.item and "user_hash" not in draft.item:
+        draft.put("user", user, found[0])
     for theirs, ours in _FROM_INVOCATION.items():
         value = given.get(theirs)
         if ours not in draft.item and isinstance(value, int | float) and not isinstance(value, bool):

@@ -19,10 +19,11 @@ from flywheel_ingest.otlp.calls import (
     sound_ids,
 )
 from flywheel_ingest.otlp.drafts import Draft
+from flywheel_ingest.otlp.nesting import TellBefore, told_once
 from flywheel_ingest.otlp.opinions import opinion_of_log, opinions_of_span
 from flywheel_ingest.otlp.records import Attributes, Entry, Log, Span, TooManyRecords, Unreadable
 
-Verdict = Literal["stored", "rejected", "not_genai", "not_a_call", "left_to_span", "content_only"]
+Verdict = Literal["stored", "rejected", "not_genai", "not_a_call", "left_to_span", "content_only", "told_before"]
 MAX_TOLD: Final = 10
 """So many records are named in an answer."""
 INCOMPLETE: Final = "attribute_invalid"
@@ -39,13 +40,15 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class Taken:
-    """A request divided: facts to publish, verdicts of its records, and how many values of content were dropped."""
+    """A request divided: facts to publish, verdicts of its records, how many values of content were dropped, and what
+    to remember, once the facts are durable, so that a later span of the same call is known."""
 
     facts: dict[KindName, list[Fact]] = field(default_factory=dict)
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     rejected: list[Told] = field(default_factory=list)
     incomplete: list[Told] = field(default_factory=list)
     content: int = 0
+    remember: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 class _Pending(NamedTuple):
@@ -55,7 +58,13 @@ class _Pending(NamedTuple):
 
 
 def take(
-    core: Core, entries: Iterable[Entry], now_us: int, *, keep_sampled_events: bool, max_facts: int = 20_000
+    core: Core,
+    entries: Iterable[Entry],
+    now_us: int,
+    *,
+    keep_sampled_events: bool,
+    max_facts: int = 20_000,
+    told_before: TellBefore = lambda _: None,
 ) -> Taken:
     """Judge the records of a request. ``now_us``: our clock, microseconds since the epoch.
 
@@ -76,8 +85,18 @@ def take(
         pending += (_Pending(number, entry.path, draft) for draft in drafts)
         if len(pending) > max_facts:
             raise TooManyRecords(max_facts)
-    _admit(core, pending, taken, now_us)
+    _admit(core, _told_once(pending, taken, told_before), taken, now_us)
     return taken
+
+
+def _told_once(pending: list[_Pending], taken: Taken, told_before: TellBefore) -> list[_Pending]:
+    calls = [each for each in pending if each.draft.kind == "call"]
+    once = told_once([each.draft for each in calls], told_before)
+    taken.remember = once.remember
+    again = {id(calls[place]) for place in once.again}
+    kept = [each for each in pending if id(each) not in again]
+    taken.verdicts["told_before"] = len({each.entry for each in pending} - {each.entry for each in kept})
+    return kept
 
 
 def _drafts(

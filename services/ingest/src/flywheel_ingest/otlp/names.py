@@ -16,6 +16,8 @@ OPERATION: Final = "gen_ai.operation.name"
 REQUEST_TYPE: Final = "llm.request.type"
 OPENINFERENCE_KIND: Final = "openinference.span.kind"
 TRACELOOP_KIND: Final = "traceloop.span.kind"
+ANSWERED_MODEL: Final = "llm.model_name"
+"""OpenInference's older name of the model: what answered where it is known, else what was asked for."""
 INVOCATION_PARAMETERS: Final = ("llm.invocation_parameters", "embedding.invocation_parameters")
 _ASSOCIATION: Final = "traceloop.association.properties."
 
@@ -36,7 +38,7 @@ TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
         f"{_ASSOCIATION}session_id",
         f"{_ASSOCIATION}thread_id",
     ),
-    "user": ("user.id", "enduser.id", "gen_ai.user.id", "llm.user", f"{_ASSOCIATION}user_id"),
+    "user": ("user.id", "enduser.id", "gen_ai.user.id", "gen_ai.user", "llm.user", f"{_ASSOCIATION}user_id"),
     "prompt_name": ("gen_ai.prompt.name", "flywheel.prompt_name", "traceloop.prompt.key", "prompt.id"),
     "prompt_version": ("flywheel.prompt_version", "traceloop.prompt.version", "llm.prompt_template.version"),
     "request_id": ("flywheel.request_id",),
@@ -63,7 +65,7 @@ INTEGERS: Final[Mapping[str, tuple[str, ...]]] = {
     "attempt": ("flywheel.attempt",),
 }
 BOOLEANS: Final[Mapping[str, tuple[str, ...]]] = {
-    "streaming": ("gen_ai.request.stream", "gen_ai.request.is_stream", "llm.is_streaming"),
+    "streaming": ("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming"),
     "shadow": ("flywheel.shadow",),
 }
 PARAMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -143,6 +145,7 @@ FINISH: Final = (
     "llm.finish_reason",
     "llm.response.finish_reason",
     "llm.response.stop_reason",
+    "anthropic.message.stop_reason",
     "gen_ai.completion.0.finish_reason",
 )
 FIRST_TOKEN_S: Final = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,7 @@ from flywheel_ingest.items import KINDS, Kind
 from flywheel_ingest.otlp import json_body, protobuf
 from flywheel_ingest.otlp.answers import JSON, PROTOBUF, Answer, Signal, failure, success
 from flywheel_ingest.otlp.intake import Taken, message_of, take
-from flywheel_ingest.otlp.records import BodyUndecodable, TooManyRecords
+from flywheel_ingest.otlp.records import BodyUndecodable, Entry, TooManyRecords
 from flywheel_ingest.window import RecentIds
 
 if TYPE_CHECKING:
@@ -30,22 +30,32 @@ RECORD_KINDS: Final[dict[Signal, str]] = {"traces": "span", "logs": "log"}
 ASIDE_BYTES: Final = 256 << 10
 """A larger body is decoded in a thread, so that others are answered meanwhile."""
 CLIENT_GONE: Final = 499
+_TOLD: Final = "told"
 
 
 def otlp_routes(ingest: Ingest, in_flight: InFlight) -> list[Route]:
     """The routes of both signals; their bodies share the bound on bytes under way with all others."""
-    return [Route(path, _handler(ingest, signal, in_flight), methods=["POST"]) for signal, path in PATHS.items()]
+    told = RecentIds(ingest.settings.recent_ids)
+    exports = [_Exports(ingest, signal, in_flight, told) for signal in PATHS]
+    return [Route(PATHS[each.signal], each.handle, methods=["POST"]) for each in exports]
 
 
-def _handler(ingest: Ingest, signal: Signal, in_flight: InFlight) -> Callable[[Request], Awaitable[Response]]:
-    path = PATHS[signal]
+@dataclass(frozen=True, slots=True)
+class _Exports:
+    """The exports of one signal; ``told`` remembers by which spans a call was told."""
 
-    async def handle(request: Request) -> Response:
+    ingest: Ingest
+    signal: Signal
+    in_flight: InFlight
+    told: RecentIds
+
+    async def handle(self, request: Request) -> Response:
         started = perf_counter()
+        path, metrics = PATHS[self.signal], self.ingest.metrics
         spoken = PROTOBUF if media_type_of(request.headers) == PROTOBUF else JSON
         try:
-            with in_flight.share() as share:
-                answer = await _export(ingest, signal, request, share, spoken)
+            with self.in_flight.share() as share:
+                answer = await self._export(request, share, spoken)
         except Turned as turned:
             answer = failure(turned, spoken)
         except ClientDisconnect:
@@ -54,47 +64,60 @@ def _handler(ingest: Ingest, signal: Signal, in_flight: InFlight) -> Callable[[R
             # The type only: a message may hold what was sent.
             logger("ingest.otlp").error("request failed", path=path, error=type(error).__name__)
             answer = failure(Turned(500, "", "an error of ours; nothing of this request is promised"), spoken)
-        ingest.metrics.count("http_requests_total", 1, route=path, status=answer.status)
-        ingest.metrics.observe("http_request_seconds", perf_counter() - started, route=path)
+        metrics.count("http_requests_total", 1, route=path, status=answer.status)
+        metrics.observe("http_request_seconds", perf_counter() - started, route=path)
         return Response(answer.body, status_code=answer.status, headers=answer.headers)
 
-    return handle
-
-
-async def _export(ingest: Ingest, signal: Signal, request: Request, share: Share, spoken: str) -> Answer:
-    settings, metrics = ingest.settings, ingest.metrics
-    limits = BodyLimits(settings.max_body_bytes, settings.max_inflated_bytes, settings.body_timeout_s)
-    body = await read_body(request.stream(), request.headers, limits, share, media_types=(PROTOBUF, JSON))
-    metrics.count("ingest_bytes_total", len(body), kind=RECORD_KINDS[signal])
-    judge = partial(_judge, ingest, signal, body, spoken, ingest.clock_us())
-    taken = await asyncio.to_thread(judge) if len(body) > ASIDE_BYTES else judge()
-    for name, facts in taken.facts.items():
-        kind = KINDS[name]
-        admission = _screen(facts, kind, ingest.recent)
-        await ingest.publish(kind, admission)
-        ingest.count(kind, admission)
-    for verdict, count in taken.verdicts.items():
-        if count:
-            metrics.count("ingest_items_total", count, kind=RECORD_KINDS[signal], verdict=verdict)
-    if taken.content:
-        metrics.count("ingest_redactions_total", taken.content, kind="otlp_content")
-    return success(signal, spoken, rejected=taken.verdicts["rejected"], message=message_of(taken))
-
-
-def _judge(ingest: Ingest, signal: Signal, body: bytes, spoken: str, now_us: int) -> Taken:
-    settings = ingest.settings
-    most = settings.otlp_max_records
-    try:
-        if spoken == PROTOBUF:
-            read = protobuf.read_traces if signal == "traces" else protobuf.read_logs
-            entries = read(body, max_records=most, max_record_bytes=settings.otlp_max_record_bytes)
+    async def _export(self, request: Request, share: Share, spoken: str) -> Answer:
+        settings, kind_of_record = self.ingest.settings, RECORD_KINDS[self.signal]
+        limits = BodyLimits(settings.max_body_bytes, settings.max_inflated_bytes, settings.body_timeout_s)
+        body = await read_body(request.stream(), request.headers, limits, share, media_types=(PROTOBUF, JSON))
+        self.ingest.metrics.count("ingest_bytes_total", len(body), kind=kind_of_record)
+        if len(body) > ASIDE_BYTES:
+            taken = await asyncio.to_thread(self._judge, body, spoken)
         else:
-            entries = (json_body.read_traces if signal == "traces" else json_body.read_logs)(body, max_records=most)
-        return take(ingest.core, entries, now_us, keep_sampled_events=settings.otlp_sampled_events, max_facts=most)
-    except BodyUndecodable as undecodable:
-        raise Turned(400, "body", str(undecodable)) from None
-    except TooManyRecords as many:
-        raise Turned(413, "body", str(many)) from None
+            taken = self._judge(body, spoken)
+        for name, facts in taken.facts.items():
+            kind = KINDS[name]
+            admission = _screen(facts, kind, self.ingest.recent)
+            await self.ingest.publish(kind, admission)
+            self.ingest.count(kind, admission)
+        for key, value in taken.remember:
+            self.told.settle(_TOLD, key, value)
+        self._count(taken)
+        return success(self.signal, spoken, rejected=taken.verdicts["rejected"], message=message_of(taken))
+
+    def _judge(self, body: bytes, spoken: str) -> Taken:
+        settings = self.ingest.settings
+        most = settings.otlp_max_records
+        try:
+            return take(
+                self.ingest.core,
+                self._entries(body, spoken, most),
+                self.ingest.clock_us(),
+                keep_sampled_events=settings.otlp_sampled_events,
+                max_facts=most,
+                told_before=lambda key: self.told.find(_TOLD, key)[0],
+            )
+        except BodyUndecodable as undecodable:
+            raise Turned(400, "body", str(undecodable)) from None
+        except TooManyRecords as many:
+            raise Turned(413, "body", str(many)) from None
+
+    def _entries(self, body: bytes, spoken: str, most: int) -> Iterator[Entry]:
+        traces = self.signal == "traces"
+        if spoken == JSON:
+            return (json_body.read_traces if traces else json_body.read_logs)(body, max_records=most)
+        read = protobuf.read_traces if traces else protobuf.read_logs
+        return read(body, max_records=most, max_record_bytes=self.ingest.settings.otlp_max_record_bytes)
+
+    def _count(self, taken: Taken) -> None:
+        for verdict, count in taken.verdicts.items():
+            if count:
+                kind = RECORD_KINDS[self.signal]
+                self.ingest.metrics.count("ingest_items_total", count, kind=kind, verdict=verdict)
+        if taken.content:
+            self.ingest.metrics.count("ingest_redactions_total", taken.content, kind="otlp_content")
 
 
 def _screen(facts: list[Fact], kind: Kind, recent: RecentIds) -> Admission:
