@@ -7,6 +7,7 @@ from decimal import Decimal
 import orjson
 import pytest
 
+from flywheel.stream import Fatal
 from flywheel_bandit.core import JoinSettings, OutcomeFold
 
 
@@ -267,6 +268,13 @@ def test_what_comes_after_the_grace_teaches_nothing_however_the_log_is_cut(facts
         assert [(o["request_id"], o["arm"], o["calls"]) for o in told if o["request_id"] == "r"] == [("r", "strong", 1)]
         states.append(state.dump())
     assert states[0] == states[1] == states[2]
+
+
+def test_a_state_of_another_form_is_refused_instead_of_misread(facts):
+    state = facts.State()
+    state.put("shard", "times", b"[1750000000000000,1750000000000000,0,0]")  # as the first version wrote it
+    with pytest.raises(Fatal, match="shard 3 has a state of form 1750000000000000, this version reads 2"):
+        OutcomeFold(facts.book).fold(3, [facts.decision("r", 0)], state)
 
 
 def test_one_request_cannot_fill_the_state(facts):

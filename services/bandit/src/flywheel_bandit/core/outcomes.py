@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
+from flywheel.stream import Event, Fatal, FoldResult, Output, Reject, Skip, StateView
 from flywheel_bandit.core.charters import CharterBook, History, Terms, decode_rows, encode_rows, feature_key, history
 from flywheel_bandit.core.intake import INPUTS, SEPARATOR, take
 from flywheel_bandit.core.join import DECISION, NEVER, Entry, Part, Timer, tell
@@ -23,6 +23,9 @@ from flywheel_bandit.core.learned import Learned
 
 OUTCOMES_TOPIC = "llm-outcomes"
 SUMMARIES_TOPIC = "arm-summaries"
+FORM = 2
+"""Of the bytes in the tables; another number is another meaning."""
+_OTHER_FORM = "move the state's folder aside, it is rebuilt from the log"
 CLOSING, LEAVING, PARTING = "closing", "leaving", "parting"
 """Tables of timers: a window closes; a request is let go; it is let go and parts that came later remain."""
 
@@ -88,7 +91,10 @@ class _Batch:
         self._unclaimed_us = int(settings.unclaimed_s * 1e6)
         self._max_future_us = int(settings.max_future_s * 1e6)
         stored = state.get("shard", "times")
-        self._times: list[int] = orjson.loads(stored) if stored is not None else [0] * len(INPUTS)
+        form, *times = orjson.loads(stored) if stored is not None else [FORM] + [0] * len(INPUTS)
+        self._times: list[int] = times
+        if form != FORM:
+            raise Fatal(f"shard {shard} has a state of form {form}, this version reads {FORM}: {_OTHER_FORM}")
         self._clock_us = _slowest(self._times, self._idle_us)
         self._leave_us = _slowest(self._times, self._skew_us)
         self._outputs: list[Output] = []
@@ -270,7 +276,7 @@ class _Batch:
 
     def finish(self) -> list[Output]:
         """Write what changed and return what is to be sent: outcomes, then a summary per feature that changed."""
-        self._state.put("shard", "times", orjson.dumps(self._times))
+        self._state.put("shard", "times", orjson.dumps((FORM, *self._times)))
         for key in sorted(self._features):
             feature = self._features[key]
             if feature.learned is None:
