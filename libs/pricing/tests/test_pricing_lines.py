@@ -107,6 +107,12 @@ def test_a_bad_field_is_named_and_costs_its_neighbours_nothing(change: dict[str,
     assert good.priced is not None
 
 
+@pytest.mark.parametrize(("when", "unit"), [(1_795_262_400, "seconds"), (1_795_262_400_000, "milliseconds")])
+def test_a_time_in_another_unit_is_refused_with_the_unit_it_looks_like(when: int, unit: str) -> None:
+    (bad,) = read(CALL | {"time": when})
+    assert f"looks like {unit}" in str(bad.error)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [

@@ -8,7 +8,6 @@ from typing import Final
 
 from flywheel.pricing.buckets import BUCKETS
 
-_BEDROCK: Final = frozenset({"aws", "aws.bedrock", "bedrock", "amazon-bedrock", "amazon_bedrock"})
 _XAI: Final = frozenset({"xai", "x_ai", "x-ai"})
 _OPENLLMETRY_ONLY: Final = frozenset(
     f"gen_ai.usage.{name}" for name in ("cache_read_input_tokens", "cache_creation_input_tokens", "reasoning_tokens")
@@ -35,9 +34,15 @@ def emitter_of(paths: frozenset[str], provider: str) -> str | None:
         return _chat(paths, provider)
     if paths & {"input_tokens", "output_tokens"}:
         return _input_output(paths, provider)
+    if paths & {"prompt_eval_count", "eval_count"}:
+        return "ollama"
     if paths & {"input", "output"}:
         return "pi" if paths & {"cache_read", "cache_write", "total_tokens"} else "langfuse"
     return "flywheel" if paths & frozenset(BUCKETS) else None
+
+
+def _is_bedrock(provider: str) -> bool:
+    return provider == "aws" or "bedrock" in provider
 
 
 def _any_under(paths: Set[str], *beginnings: str) -> bool:
@@ -104,12 +109,14 @@ def _input_output(paths: Set[str], provider: str) -> str:
     for name, fits in _RULES.items():
         if fits(paths):
             # With nothing written to a cache, Bedrock's names are Anthropic's, and it gives a total.
-            return "bedrock" if name == "anthropic" and provider in _BEDROCK else name
+            return "bedrock" if name == "anthropic" and _is_bedrock(provider) else name
     if "reasoning_tokens" in paths:
         return "vercel_v5"
     if "cache_read_tokens" in paths:
         return "flywheel"
-    if provider == "anthropic" or provider in _BEDROCK:
-        return "anthropic" if provider == "anthropic" else "bedrock"
+    if _is_bedrock(provider):
+        return "bedrock"
+    if provider == "anthropic":
+        return "anthropic"
     # Nothing but totals: here all conventions mean the same.
     return "openai_responses"

@@ -109,12 +109,20 @@ _ANTHROPIC: Final = Emitter(
         **under("cache_creation.", CACHE_LIFETIMES),
         "output_tokens_details.thinking_tokens": "reasoning",
         "server_tool_use.web_search_requests": "web_searches",
+        "web_search_requests": "web_searches",
         "service_tier": "context:service_tier",
         "speed": "context:speed",
         "inference_geo": "context:inference_geo",
     },
-    # One iteration says again what the call says; a second one was billed beside it and is not ignored.
-    ignored=("server_tool_use.web_fetch_requests", "iterations.0."),
+    # One iteration says again what the call says; a second one was billed beside it and is not ignored. The limits and
+    # the estimate are those of the Agent SDK.
+    ignored=(
+        "server_tool_use.web_fetch_requests",
+        "iterations.0.",
+        "context_window",
+        "max_output_tokens",
+        "cost_usd",
+    ),
 )
 _GEMINI: Final = Emitter(
     "gemini",
@@ -182,6 +190,12 @@ _COHERE_TOKENS: Final = Emitter(
     "INCLUSIVE",
     {"tokens.input_tokens": "input", "tokens.output_tokens": "output", "cached_tokens": "cache_read"},
 )
+_OLLAMA: Final = Emitter(
+    "ollama",
+    "INCLUSIVE",
+    {"prompt_eval_count": "input", "eval_count": "output"},
+    ignored=("total_duration", "load_duration", "prompt_eval_duration", "eval_duration"),
+)
 
 APIS: Final = (
     _CHAT,
@@ -215,4 +229,5 @@ APIS: Final = (
     _BEDROCK,
     _COHERE,
     _COHERE_TOKENS,
+    _OLLAMA,
 )

@@ -131,9 +131,12 @@ def _time_us(value: object) -> int:
     if value is None:
         raise LineInvalid("time", "is missing")
     if type(value) is int:
-        if not _EARLIEST_US <= value <= _LATEST_US:
-            raise LineInvalid("time", "is not within 2000 and 2100, taken as microseconds since the epoch")
-        return value
+        if _EARLIEST_US <= value <= _LATEST_US:
+            return value
+        for unit, factor in (("seconds", 1_000_000), ("milliseconds", 1_000)):
+            if _EARLIEST_US <= value * factor <= _LATEST_US:
+                raise LineInvalid("time", f"looks like {unit}; send microseconds since the epoch")
+        raise LineInvalid("time", "is not within 2000 and 2100, taken as microseconds since the epoch")
     if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
         raise LineInvalid("time", "is neither RFC 3339, e.g. 2026-11-21T04:10:00Z, nor integer microseconds")
     try:

@@ -19,10 +19,16 @@ Context = tuple[tuple[str, str], ...]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-# OTel's gen_ai.provider.name (semantic conventions, 2026) where the table calls the provider something else.
+# OTel's gen_ai.provider.name (semantic conventions, 2026) and names of SDKs where the table has another, or where one
+# of its patterns would take the name for a different provider.
 _PROVIDER_NAMES: Final = {
     "azure.ai.openai": "azure",
     "azure.ai.inference": "azure",
+    "azure_openai": "azure",
+    "azure-openai": "azure",
+    "azureopenai": "azure",
+    "fireworks_ai": "fireworks",
+    "togetherai": "together",
     "gcp.gen_ai": "google",
     "x_ai": "x-ai",
 }

@@ -23,6 +23,7 @@ _MOST_USD: Final = Decimal(1_000_000)
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # An unknown key that is counted and named like these may be something billed; others (times, ids) are only reported.
 _BILLABLE: Final = re.compile(r"token|cache|search|source|page|character|image|audio|video|unit", re.ASCII)
+_WRAPPERS: Final = ("usage", "usageMetadata", "usage_metadata", "token_usage", "tokenUsage")
 _MODAL: Final = ("audio", "image", "video")
 
 
@@ -76,6 +77,10 @@ def normalise(
         raise EmitterUnknown(f"no convention is called {emitter!r}")
     if not isinstance(usage, Mapping):
         return Usage(flags=("usage_missing" if usage is None else "usage_not_an_object",))
+    if len(usage) == 1:  # {"usage": {...}}, {"usageMetadata": {...}}: the object with its name
+        (key, inner), *_ = usage.items()
+        if key in _WRAPPERS and isinstance(inner, Mapping):
+            usage = inner
     try:
         leaves = _leaves(usage)
     except _TooLarge:
