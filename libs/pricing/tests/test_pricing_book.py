@@ -163,7 +163,7 @@ def test_the_answering_model_is_priced_before_the_one_asked_for(book: PriceBook)
         ("azure.ai.openai", "gpt-4o"),
         ("azure.ai.inference", "gpt-4o"),
         ("azure_openai", "gpt-4o"),
-        ("fireworks_ai", "deepseek-r1-0528"),
+        ("fireworks_ai", "accounts/fireworks/models/deepseek-r1-0528"),
         ("aws.bedrock", "anthropic.claude-3-5-sonnet-20240620-v1:0"),
         ("gcp.gemini", "gemini-2.5-flash"),
         ("gcp.vertex_ai", "gemini-2.5-flash"),
