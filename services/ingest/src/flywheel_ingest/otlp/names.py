@@ -113,6 +113,8 @@ USAGE: Final[Mapping[str, tuple[str, ...]]] = {
         "gen_ai.usage.cache_read.input_tokens",
         "gen_ai.usage.cache_read_input_tokens",
         "gen_ai.usage.input_tokens.cached",
+        "gen_ai.usage.input_cached_tokens",
+        "llm.usage.cache_read_input_tokens",
         "llm.token_count.prompt_details.cache_read",
         "llm.token_count.prompt_details.cache_input",
     ),
@@ -122,6 +124,7 @@ USAGE: Final[Mapping[str, tuple[str, ...]]] = {
         "gen_ai.usage.cache_creation_input_tokens",
         "cache_creation_input_tokens",
         "gen_ai.usage.input_tokens.cache_write",
+        "llm.usage.cache_creation_input_tokens",
         "llm.token_count.prompt_details.cache_write",
     ),
     "reasoning_tokens": (
@@ -135,6 +138,24 @@ USAGE: Final[Mapping[str, tuple[str, ...]]] = {
     "audio_output_tokens": ("gen_ai.usage.audio.output_tokens", "llm.token_count.completion_details.audio"),
     "image_input_tokens": ("gen_ai.usage.image.input_tokens",),
 }
+USAGE_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
+    "cache_read_tokens": (
+        "gen_ai.usage.details.cache_read_tokens",
+        "gen_ai.usage.details.cache_read_input_tokens",
+        "gen_ai.usage.details.cached_content_tokens",
+    ),
+    "cache_write_5m_tokens": (
+        "gen_ai.usage.details.cache_write_tokens",
+        "gen_ai.usage.details.cache_creation_input_tokens",
+    ),
+    "reasoning_tokens": ("gen_ai.usage.details.reasoning_tokens", "gen_ai.usage.details.thoughts_tokens"),
+}
+"""What pydantic-ai's providers said, beside the standard names: looked at where these are absent."""
+USAGE_WITHOUT_FIELD: Final[Mapping[str, tuple[str, ...]]] = {
+    "input": ("gen_ai.usage.video.input_tokens",),
+    "output": ("gen_ai.usage.image.output_tokens", "gen_ai.usage.video.output_tokens"),
+}
+"""Parts of a side that are billed at a price of their own and for which a call has no field."""
 USAGE_CONVENTION: Final = "flywheel.usage_convention"
 COST: Final = ("gen_ai.usage.cost.amount", "gen_ai.usage.cost.currency", "gen_ai.usage.cost.source")
 PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
@@ -211,6 +232,8 @@ PROVIDERS: Final[Mapping[str, str]] = {
     "google": "gcp.gen_ai",
     "google_genai": "gcp.gen_ai",
     "google generative ai": "gcp.gemini",
+    "google-gla": "gcp.gemini",
+    "google-vertex": "gcp.vertex_ai",
     "vertex_ai": "gcp.vertex_ai",
     "vertexai": "gcp.vertex_ai",
     "mistral": "mistral_ai",
@@ -286,6 +309,8 @@ _TABLES: Final = (
     BOOLEANS,
     PARAMS,
     USAGE,
+    USAGE_BESIDE,
+    USAGE_WITHOUT_FIELD,
     EVALUATION_TEXTS,
     EVALUATION_NUMBERS,
     FEEDBACK_TEXTS,
