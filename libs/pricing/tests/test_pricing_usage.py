@@ -548,6 +548,28 @@ def test_a_write_without_a_lifetime_is_taken_for_five_minutes_and_says_so() -> N
 
 
 @pytest.mark.parametrize(
+    ("written", "short", "long"),
+    [
+        ({"cache_creation": {"ephemeral_5m_input_tokens": 4, "ephemeral_1h_input_tokens": 5}}, 4, 5),
+        ({"cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": 5}}, 4, 5),
+        ({"cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_5m_input_tokens": 4}}, 4, 5),
+        ({"cache_creation_input_tokens": 4, "cache_creation": {"ephemeral_5m_input_tokens": 4}}, 4, None),
+    ],
+)
+def test_of_a_total_and_one_lifetime_the_other_is_the_rest(
+    written: dict[str, Any], short: int | None, long: int | None
+) -> None:
+    usage = normalise({"input_tokens": 1, "output_tokens": 1, **written})
+    assert (usage.buckets.cache_write_5m_tokens, usage.buckets.cache_write_1h_tokens) == (short, long)
+    assert usage.flags == ()
+
+
+def test_writes_beside_those_whose_lifetime_is_told() -> None:
+    usage = normalise({"input": 1, "output": 1, "input_cache_creation": 3, "input_cache_creation_5m": 4})
+    assert (usage.buckets.cache_write_5m_tokens, usage.flags) == (7, ("cache_write_ttl_assumed",))
+
+
+@pytest.mark.parametrize(
     ("given", "bill", "flags"),
     [
         ({"cost": 0.25}, Decimal("0.25"), ()),

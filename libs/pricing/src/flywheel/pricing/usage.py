@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
@@ -13,14 +13,11 @@ from flywheel.pricing.buckets import BUCKETS, MOST_TOKENS, Buckets, Convention, 
 from flywheel.pricing.conventions import EMITTERS
 from flywheel.pricing.detecting import emitter_of
 from flywheel.pricing.emitter import Emitter
+from flywheel.pricing.leaves import CONFLICT, TooLarge, leaves_of, whole
 from flywheel.pricing.tables import Context
 
-MOST_LEAVES: Final = 512
-MOST_DEPTH: Final = 6
-_LONGEST_KEY: Final = 128
 _MOST_USD: Final = Decimal(1_000_000)
 
-_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # An unknown key that is counted and named like these may be something billed; others (times, ids) are only reported.
 _BILLABLE: Final = re.compile(r"token|cache|search|source|page|character|image|audio|video|unit", re.ASCII)
 _WRAPPERS: Final = ("usage", "usageMetadata", "usage_metadata", "token_usage", "tokenUsage")
@@ -82,8 +79,8 @@ def normalise(
         if key in _WRAPPERS and isinstance(inner, Mapping):
             usage = inner
     try:
-        leaves = _leaves(usage)
-    except _TooLarge:
+        leaves = leaves_of(usage)
+    except TooLarge:
         return Usage(flags=("usage_too_large",))
     name = emitter or emitter_of(frozenset(leaves), provider.lower().strip())
     if name is None:
@@ -120,7 +117,7 @@ class _Reading:
                 self.unknown.append(path)
                 if _counts_something(value) and _BILLABLE.search(path):
                     self._is_wrong("unknown_usage_key")
-            elif value is _CONFLICT:
+            elif value is CONFLICT:
                 self._is_wrong(f"conflicting_{role.rstrip('+?')}")
             else:
                 self._take(role, value)
@@ -138,7 +135,7 @@ class _Reading:
 
     def _count(self, role: str, value: object) -> None:
         name = role.rstrip("+?")
-        value = _whole(value)
+        value = whole(value)
         if type(value) is not int:
             self._is_wrong(f"not_an_integer_{name}")
         elif value < 0:
@@ -288,83 +285,6 @@ _NAMES: Final[Mapping[str, str]] = {
 
 def _named(counts: Mapping[str, int]) -> dict[str, object]:
     return {_NAMES[role]: count for role, count in counts.items() if role in _NAMES}
-
-
-class _TooLarge(Exception):
-    """More leaves, or deeper ones, than usage has."""
-
-
-_CONFLICT: Final = object()
-_SCALARS: Final = frozenset({int, str, float, bool, Decimal, type(None)})
-
-
-def _leaves(value: Mapping[object, object]) -> dict[str, object]:
-    """Leaves by path; one key spelled twice with two values has ``_CONFLICT``."""
-    into: dict[str, object] = {}
-    _flatten(value, "", into, 0)
-    return into
-
-
-def _whole(value: object) -> object:
-    """JSON has one kind of number, and some write 5.0 for 5."""
-    if type(value) is int or not isinstance(value, float | Decimal) or value != value:  # noqa: PLR0124 - not for NaN
-        return value
-    if abs(float(value)) > MOST_TOKENS:
-        return MOST_TOKENS + 1 if value > 0 else -1
-    return int(value) if value % 1 == 0 else value
-
-
-def _flatten(value: object, path: str, into: dict[str, object], depth: int) -> None:
-    if type(value) in _SCALARS or not isinstance(value, Mapping | Sequence) or isinstance(value, bytes):
-        if type(value) is Decimal and not value.is_finite():
-            value = float("nan")  # a signalling NaN of Decimal raises wherever it is looked at
-        if into.get(path) is None:
-            into[path] = value
-        elif value is not None and into[path] != value:
-            into[path] = _CONFLICT
-        if len(into) > MOST_LEAVES:
-            raise _TooLarge
-        return
-    if depth >= MOST_DEPTH or len(value) > MOST_LEAVES:
-        raise _TooLarge
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            _flatten(each, _joined(path, str(key)), into, depth + 1)
-    else:
-        for index, each in enumerate(value):
-            _add(into, path, index, each, depth)
-
-
-@lru_cache(4096)
-def _joined(path: str, key: str) -> str:
-    if len(key) > _LONGEST_KEY:
-        raise _TooLarge
-    # Surrogates come from JSON escapes, and no output takes them.
-    name = _HUMP.sub("_", key.encode(errors="replace").decode()).lower()
-    return f"{path}.{name}" if path else name
-
-
-def _add(into: dict[str, object], path: str, index: int, item: object, depth: int) -> None:
-    """An item of a list goes by what tells it from the others: Gemini's modality, Bedrock's lifetime.
-
-    Two items of one name count each for itself, so they are added up.
-    """
-    told = next((item[key] for key in ("modality", "ttl") if key in item), None) if isinstance(item, Mapping) else None
-    own: dict[str, object] = {}
-    if isinstance(item, Mapping) and isinstance(told, str):
-        # "Modality.AUDIO" is how an enum of an SDK prints itself.
-        name = told.rpartition(".")[2]
-        _flatten({key: each for key, each in item.items() if key not in ("modality", "ttl")}, "", own, depth + 1)
-    else:
-        name = str(index)
-        _flatten(item, "", own, depth + 1)
-    for key, value in own.items():
-        at = _joined(path, name) + (f".{key}" if key else "")
-        before, added = into.get(at), _whole(value)
-        if before is None or value is None:
-            into[at] = before if value is None else added
-        else:
-            into[at] = before + added if type(before) is int and type(added) is int else _CONFLICT
 
 
 @lru_cache(4096)
