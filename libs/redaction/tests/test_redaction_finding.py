@@ -20,6 +20,7 @@ FOUND = {
         ("to <DE89 3704 0044 0532 0130 00> please", "mod97"),
         ("<GB82WEST12345698765432>.", "mod97"),
         ("lower case <nl91abna0417164300>", "mod97"),
+        ("of a country not in the registry <PH226828288072902227>", "mod97"),
     ],
     "email_address": [
         ("mail <bob.smith+x@example.co.uk>, now", "mailbox"),
@@ -45,6 +46,11 @@ FOUND = {
         ('{"phone": "<5551234567>"}', "context"),
         ("<69 123 45 67> office", "context"),
         ("o: <5551234567>", "context"),
+        ("call <30/166 1318>", "context"),
+        ("<0754-323 19>, or later", "format"),
+        ("my number is <28194821>.", "context"),
+        ("Desk: <81 21 99>", "context"),
+        ("mobile <+77104974650>", "format"),
         ("هاتف call <٥٥٥-١٢٣-٤٥٦٧>", "format"),
     ],
     "ip_address": [
@@ -152,6 +158,7 @@ def test_every_kind_has_examples() -> None:
         "6300-2100=4200 and 50,000 - 8,000 - 4,000 = 38,000",
         "divisible by 11 (10781 ÷ 11 = 980.09)",
         "call 1234567 tokens",
+        "call it 50000-8000-4000-24000 = 14000",
         "call about order 12345678",
         "the phone costs $1234567",
         "550e8400-e29b-41d4-a716-446655440000",

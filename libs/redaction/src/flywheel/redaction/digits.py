@@ -16,9 +16,9 @@ from flywheel.redaction.checks import luhn, plausible_day
 from flywheel.redaction.kinds import Kind, Span
 from flywheel.redaction.national import scheme_of
 from flywheel.redaction.phones import phones
-from flywheel.redaction.words import Topic, in_sum, told_before, topic_before, unit_after
+from flywheel.redaction.words import Topic, in_sum, phone_after, told_before, topic_before, unit_after
 
-_RUN: Final = re.compile(r"[+(]{0,2}\d(?:(?:[ .\-/]|\)[ .\-/]?|[ .\-/]?\(| - )?\d)*+")
+_RUN: Final = re.compile(r"[+(]{0,2}\d(?:(?:[ .\-/]|/ |\)[ .\-/]?|[ .\-/]?\(| - )?\d)*+")
 _DIGITS: Final = re.compile(r"\d+")
 _IPV4: Final = re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d]|\.\d)")
 _VERSION: Final = re.compile(r"(?:\b[vV]|[vV]ersion:? |[rR]elease |==|~=|>=|@)$")
@@ -84,7 +84,7 @@ def _of_run(run: Piece) -> Iterator[Span]:
         for piece in pieces:
             found, taken = finder(piece)
             yield from found
-            left += _without(piece, taken)
+            left += _without(piece, taken) if taken else (piece,)
         pieces = left
     for piece in pieces:
         yield from _explained(piece)
@@ -254,7 +254,8 @@ def _explained(piece: Piece) -> Iterator[Span]:
         yield Span("us_ssn", piece.start, piece.end, validator, confidence)
         return
     scheme = scheme_of(digits, piece.sizes, "".join(piece.separators), told=topic == "national")
-    if scheme is not None and topic not in ("card", "other", "phone"):
+    phone = topic == "phone" or text[start - 1 : start] == "+" or phone_after(text, end)
+    if scheme is not None and not phone and topic not in ("card", "other"):
         yield Span("national_id", piece.start, piece.end, scheme, 0.9)
         return
     if topic in _CONTEXT_KINDS and told.direct and {*piece.separators} <= {" ", "-"}:
@@ -262,7 +263,7 @@ def _explained(piece: Piece) -> Iterator[Span]:
         if low <= len(digits) <= high and not unit_after(text, end) and not in_sum(text, start, end):
             yield Span(kind, start, end, "context", 0.65)
             return
-    yield from phones(text, piece.groups, topic)
+    yield from phones(text, piece.groups, told)
 
 
 def _whole_token(text: str, start: int, end: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ _ASCII: Final = (
     | {ord(wide): plain for wide, plain in zip("＠．＋（）：／", "@.+():/", strict=True)}
 )
 """Digits of other scripts, and the forms of punctuation that keyboards and typesetters make, to ASCII."""
+_OTHER: Final = re.compile(f"[{''.join(map(chr, _ASCII))}]")
 _DIGIT: Final = re.compile(r"[0-9]")
 
 
@@ -32,7 +33,7 @@ def find(text: str) -> tuple[Span, ...]:
 
 def candidates(text: str) -> Iterator[Span]:
     """Every find, overlapping ones too: what a caller keeps must not hide what it takes out."""
-    if not text.isascii():
+    if not text.isascii() and _OTHER.search(text):
         text = text.translate(_ASCII)  # one character for one: offsets stay
     if "@" in text:
         yield from email_addresses(text)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from flywheel.redaction.kinds import Span
-from flywheel.redaction.words import Topic, in_sum, phone_after, split_words, unit_after
+from flywheel.redaction.words import Telling, Topic, in_sum, phone_after, split_words, unit_after
 
 Group = tuple[int, int]
 
@@ -33,22 +33,17 @@ _CALLING_CODES: Final = split_words(
 _MONEY: Final = "$€£¥₹"
 
 
-def phones(text: str, groups: Sequence[Group], topic: Topic | None) -> Iterator[Span]:
-    """The phones among neighbouring groups of digits; ``topic`` is what the words before the first are about."""
-    for part in _parts(text, groups):
-        span = _phone(text, part, topic)
-        if span is not None:
-            yield span
-
-
-def _parts(text: str, groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
-    """Numbers written one after another: a slash, or a blank behind a number that is complete, parts them."""
-    at = 0
+def phones(text: str, groups: Sequence[Group], told: Telling) -> Iterator[Span]:
+    """The phones among neighbouring groups of digits; ``told`` is what the words before the first are about."""
+    at, topic = 0, told.topic
+    least = 6 if topic == "phone" and told.direct else 7
     while at < len(groups):
         end = _north_american(text, groups, at)
         if end is None:
-            end = _as_written(text, groups, at)
-        yield groups[at:end]
+            end = _as_written(text, groups, at, told=topic == "phone")
+        span = _phone(text, groups[at:end], topic, least=least)
+        if span is not None:
+            yield span
         at = end
 
 
@@ -64,37 +59,49 @@ def _north_american(text: str, groups: Sequence[Group], at: int) -> int | None:
     return end
 
 
-def _as_written(text: str, groups: Sequence[Group], at: int) -> int:
+def _as_written(text: str, groups: Sequence[Group], at: int, *, told: bool) -> int:
+    """The end of the number that begins at group ``at``: a slash, or a blank before another number, ends it."""
     end, digits = at + 1, groups[at][1] - groups[at][0]
     while end < len(groups):
-        between, size = _between(text, groups, end - 1), groups[end][1] - groups[end][0]
-        if "/" in between and (end > at + 1 or text[groups[at][0]] != "0"):
+        size = groups[end][1] - groups[end][0]
+        if "/" in _between(text, groups, end - 1) and not _area_slash(text, groups, end, digits=digits, told=told):
             break
-        new = _begins_number(text, groups, end) and digits >= 7
-        if new or digits + size > 15:
+        if digits + size > 15 or (digits >= 7 and _begins_number(text, groups, end)):
             break
         digits += size
         end += 1
     return end
 
 
+def _area_slash(text: str, groups: Sequence[Group], at: int, *, digits: int, told: bool) -> bool:
+    """Whether the slash before group ``at`` is behind an area code: ``030/1234567``, where told ``30/166 1318`` too."""
+    start, end = groups[at - 1]
+    trunk = text[start] == "0" or text[start - 1 : start] == "("
+    return digits <= 5 and end - start <= 4 and groups[at][1] - groups[at][0] >= 3 and (told or trunk)
+
+
 def _begins_number(text: str, groups: Sequence[Group], at: int) -> bool:
-    between = _between(text, groups, at - 1)
-    if "+" in text[max(0, groups[at][0] - 2) : groups[at][0]]:
+    """Whether the blank before group ``at`` parts two numbers: what follows is one by itself, or a lone digit."""
+    start, end = groups[at]
+    if "+" in text[max(0, start - 2) : start]:
         return True
-    if between != " " or at < 2:
+    if _between(text, groups, at - 1) != " " or at < 2 or _between(text, groups, at - 2) not in ("-", "."):
         return False
-    return _between(text, groups, at - 2) in ("-", ".") and groups[at - 1][1] - groups[at - 1][0] >= 3
+    digits, after = end - start, at + 1
+    while after < len(groups) and digits < 7 and _between(text, groups, after - 1) != " ":
+        digits += groups[after][1] - groups[after][0]
+        after += 1
+    return digits == 1 or digits >= 7
 
 
 def _between(text: str, groups: Sequence[Group], before: int) -> str:
     return text[groups[before][1] : groups[before + 1][0]]
 
 
-def _phone(text: str, groups: Sequence[Group], topic: Topic | None) -> Span | None:
+def _phone(text: str, groups: Sequence[Group], topic: Topic | None, *, least: int) -> Span | None:
     start, end = groups[0][0], groups[-1][1]
     digits = "".join(text[a:b] for a, b in groups)
-    if not 7 <= len(digits) <= 17 or _glued(text, start, end):
+    if not least <= len(digits) <= 17 or _glued(text, start, end):
         return None
     extension = _EXTENSION.match(text, end)
     opening = _opening(text, start, end)
@@ -108,7 +115,10 @@ def _phone(text: str, groups: Sequence[Group], topic: Topic | None) -> Span | No
             return None
         if text[max(0, opening - 2) : opening].strip(" ")[-1:] in tuple(_MONEY) or unit_after(text, end):
             return None
-        if len(groups) == 2 and _between(text, groups, 0) == ".":  # a decimal fraction
+        if text[end : end + 1] in ("-", ".") and text[end + 1 : end + 2].isdigit():  # cut out of something longer
+            return None
+        fraction = len(groups) == 2 and _between(text, groups, 0) == "."
+        if fraction and not (groups[1][1] - groups[1][0] == 4 and groups[0][1] - groups[0][0] in (3, 4)):
             return None
         return Span("phone_number", opening, extension.end() if extension else end, "context", 0.75)
     return Span("phone_number", opening, extension.end() if extension else end, "format", confidence)
@@ -133,8 +143,8 @@ def _opening(text: str, start: int, end: int) -> int:
 
 
 def _area_code(text: str, groups: Sequence[Group]) -> bool:
-    """Whether the first group, or the one after a lone 1, is two to five digits in brackets."""
-    first = 1 if len(groups) > 2 and text[slice(*groups[0])] == "1" else 0
+    """Whether the first group, or the one after a lone country or trunk digit, is two to five digits in brackets."""
+    first = 1 if len(groups) > 2 and text[slice(*groups[0])] in ("1", "7", "8") else 0
     start, end = groups[first]
     return text[start - 1 : start] == "(" and text[end : end + 1] == ")" and 2 <= end - start <= 5
 

@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from string import ascii_lowercase
 from typing import Final
 
 from flywheel.redaction.kinds import Span
@@ -45,11 +46,13 @@ _NAMES: Final = (
     "bearer",
     "authorization",
 )
+_ANY_CASE: Final = str.maketrans({c: f"[{c}{c.upper()}]" for c in ascii_lowercase})
+"""Both cases by hand: under a flag the engine tries every word at every character, else only where one can begin."""
 _ASSIGNED: Final = re.compile(
-    r"(?P<password>passw(?:or)?d|passphrase|passcode|pwd)|(?P<name>(?:client|app|shared|consumer)?[_\-]?secret|"
-    r"(?:api|access|auth|private|secret|account|signing|encryption|service|session|storage)[_\- ]?key(?:[_\- ]id)?|"
-    r"(?:access|auth|refresh|session|bearer|id|api|bot|security)?[_\- ]?token|credentials?)",
-    re.IGNORECASE,
+    f"({'passw(?:ord|d)|passphrase|passcode|pwd'.translate(_ANY_CASE)})|{'secret|token|credential|key'.translate(_ANY_CASE)}"
+)
+_KEY_OF: Final = re.compile(
+    r"(?:api|access|auth|private|secret|account|signing|encryption|service|session|storage)[_\- ]?$", re.IGNORECASE
 )
 _VALUE: Final = re.compile(
     r"s?(?:[_\-][A-Za-z0-9]{1,16}|\d{1,2})?(?![A-Za-z0-9])[\\]?[\"'\])]{0,2}\s{0,4}(?P<sign>=>|:=|[:=]|(?i:is|was)\b)\s{0,4}"
@@ -60,7 +63,9 @@ _MORE: Final = {
     "single": re.compile(r"[^'\n\\]*+"),
     "plain": re.compile(r"[^\s\"'\\\x00]*+"),
 }
-_BEARER: Final = re.compile(r"\b(?i:bearer|basic|apikey)[ \t]{1,4}(?P<value>[A-Za-z0-9._~+/\-]{8,4096}+=*)")
+_BEARER: Final = re.compile(
+    rf"(?:{'bearer|basic|apikey'.translate(_ANY_CASE)})[ \t]{{1,4}}(?P<value>[A-Za-z0-9._~+/\-]{{8,4096}}+=*)"
+)
 _HARMLESS: Final = split_words(
     """
     none null nil true false undefined required optional missing invalid expired incorrect wrong string str int
@@ -139,7 +144,7 @@ def _named(text: str) -> Iterator[Span]:
             yield Span("secret", found.start("value"), found.end("value"), "named", 0.9)
     done = 0
     for name in _ASSIGNED.finditer(text):
-        if name.start() < done:
+        if name.start() < done or not _names_secret(text, name):
             continue
         value = _VALUE.match(text, name.end())
         group = value.lastgroup if value else None
@@ -147,9 +152,16 @@ def _named(text: str) -> Iterator[Span]:
             continue
         start, end = value.span(group)
         end = _value_end(text, start, end, quoted=group != "plain")
-        if _is_secret(text[start:end], password=name["password"] is not None, said=value["sign"][0] in "iIwW"):
+        if _is_secret(text[start:end], password=name[1] is not None, said=value["sign"][0] in "iIwW"):
             done = end = max(end, _longer(text, start, group))
             yield Span("secret", start, end, "named", 0.88)
+
+
+def _names_secret(text: str, name: re.Match[str]) -> bool:
+    """A key is a secret only where the word before says of what: an API key, not a monkey or a sort key."""
+    if name[0][0] not in "kK":
+        return True
+    return _KEY_OF.search(text[max(0, name.start() - 12) : name.start()]) is not None
 
 
 def _longer(text: str, start: int, group: str) -> int:
@@ -189,8 +201,7 @@ def _is_secret(value: str, *, password: bool, said: bool) -> bool:
 
 def names_password(key: str) -> bool:
     """Whether the key of a mapping says that its whole value is a password."""
-    found = _ASSIGNED.search(key)
-    return found is not None and found["password"] is not None
+    return any(found[1] is not None for found in _ASSIGNED.finditer(key))
 
 
 def entropy_bits(value: str) -> float:

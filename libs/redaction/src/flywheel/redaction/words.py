@@ -13,6 +13,7 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 _LABEL: Final = re.compile(r"([^\W\d_]+)\.?\)?[\"']?[ \t]{0,3}[:#=][ \t]{0,3}[\"']?$")
 _AFTER: Final = re.compile(r"[ \t]{0,3}[(\[,\-]?[ \t]{0,3}([^\W\d_]{1,16}|%)")
 
+_OWN_NUMBER: Final = re.compile(r"\b(?:my|his|her|our|their|your) (?:new |direct )?number(?: is|'s|:)? {0,2}\(?$")
 _OPERATOR_AFTER: Final = re.compile(r"[ \t]?[=÷×^%]|\*\d|\+\d|[ \t][*+\-x][ \t]\d")
 _OPERATOR_BEFORE: Final = re.compile(r"(?:[÷×^]|\d ?[*+=]|\d [\-/]|[=)] ?[+\-/]) ?$")
 
@@ -111,7 +112,7 @@ def told_before(text: str, start: int) -> Telling:
         if topic is not None and not (topic == "other" and _qualified(words, place)):
             return Telling(topic, direct)
         direct = direct and word in _FILLER
-    return Telling(None, False)
+    return Telling("phone" if _OWN_NUMBER.search(window[-32:]) else None, False)
 
 
 def _qualified(words: list[str], place: int) -> bool:
