@@ -1,4 +1,4 @@
-"""Builders of OTLP requests, by the official messages."""
+"""What the tests of OTLP share: a core, and builders of requests by the official messages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from flywheel.events import Codec, LocalRegistry
+from flywheel.pricing import bundled_prices
+from flywheel_ingest.core import Core
+from flywheel_ingest.items import KINDS, ItemRules, Limits
 
 START_NS = 1_795_234_140_000_000_000  # 2026-11-21T04:09:00Z
 TRACE = bytes.fromhex("4bf92f3577b34da6a3ce929d0e0e4736")
@@ -86,6 +91,47 @@ class Otlp:
         """The request in OTLP's JSON: protobuf's mapping, but for the ids, which are hex."""
         return orjson.dumps(_hex(MessageToDict(request, use_integers_for_enums=True)))
 
+    def varint(self, number: int) -> bytes:
+        """A number as protobuf writes lengths."""
+        return varint(number)
+
+    def raw(self, attributes: Mapping[str, Any], number: int) -> bytes:
+        """A span as bytes."""
+        return self.span(attributes, number=number).SerializeToString()
+
+    def wrapped(self, spans: Sequence[bytes]) -> bytes:
+        """A request of these spans, as they are."""
+        inner = b"".join(b"\x12" + varint(len(each)) + each for each in spans)
+        scope = b"\x12" + varint(len(inner)) + inner
+        return b"\x0a" + varint(len(scope)) + scope
+
+    def json_spans(self, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Spans 1, 2 and 3 as JSON objects."""
+        request = self.json(self.traces(*(self.span(attributes, number=number) for number in (1, 2, 3))))
+        spans: list[dict[str, Any]] = orjson.loads(request)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        return spans
+
+    def wrapped_json(self, spans: Sequence[bytes]) -> bytes:
+        """A request of these spans, as they are."""
+        return b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join(spans) + b"]}]}]}"
+
+    def nested(self, key: str, depth: int) -> bytes:
+        """An attribute whose value is an array in an array, and so on."""
+        value = b"\x0a\x04deep"
+        for _ in range(depth):
+            array = b"\x0a" + varint(len(value)) + value
+            value = b"\x2a" + varint(len(array)) + array
+        return b"\x0a" + varint(len(key)) + key.encode() + b"\x12" + varint(len(value)) + value
+
+
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it."""
+    out = b""
+    while number > 0x7F:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
 
 def _pairs(attributes: Mapping[str, Any]) -> list[KeyValue]:
     return [KeyValue(key=key, value=_any(value)) for key, value in attributes.items()]
@@ -116,6 +162,19 @@ def _hex(node: Any) -> Any:
         return node
     ids = ("traceId", "spanId", "parentSpanId")
     return {key: base64.b64decode(value).hex() if key in ids else _hex(value) for key, value in node.items()}
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    """The codec of the pinned schemas."""
+    return Codec(LocalRegistry.load())
+
+
+@pytest.fixture(scope="session")
+def core(codec: Codec) -> Core:
+    """The core over the real schemas and prices; every user hashes to the same."""
+    rules = {name: ItemRules(kind, codec.schema(kind.event)) for name, kind in KINDS.items()}
+    return Core(rules, Limits(), bundled_prices(), lambda project, user: "f" * 32)
 
 
 @pytest.fixture(scope="session")

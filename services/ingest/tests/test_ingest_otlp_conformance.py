@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from flywheel.events import Codec, LocalRegistry
-from flywheel.pricing import BUCKETS, bundled_prices, normalise
+from flywheel.events import Codec
+from flywheel.pricing import BUCKETS, normalise
 from flywheel_ingest.core import Core
-from flywheel_ingest.items import KINDS, ItemRules, Limits
+from flywheel_ingest.items import KINDS
 from flywheel_ingest.otlp import json_body, protobuf
 from flywheel_ingest.otlp.calls import call_id
 from flywheel_ingest.otlp.intake import Taken, take
@@ -29,17 +29,6 @@ PAGE = HERE.parent / "OTLP.md"
 BEGIN, END = "<!-- conformance table: generated -->", "<!-- end of the table -->"
 NOW_US = 1_795_234_200_000_000
 KIND_NAMES = ("call", "evaluation", "feedback")
-
-
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return Codec(LocalRegistry.load())
-
-
-@pytest.fixture(scope="module")
-def core(codec: Codec) -> Core:
-    rules = {name: ItemRules(kind, codec.schema(kind.event)) for name, kind in KINDS.items()}
-    return Core(rules, Limits(), bundled_prices(), lambda project, user: "f" * 32)
 
 
 def request_of(row: dict[str, Any], otlp: Any) -> Any:

@@ -8,36 +8,17 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from flywheel.events import Codec, LocalRegistry
-from flywheel.pricing import bundled_prices
 from flywheel_ingest.core import Core
-from flywheel_ingest.items import KINDS, ItemRules, Limits
 from flywheel_ingest.otlp import json_body, protobuf
 from flywheel_ingest.otlp.intake import Taken, message_of, take
-from flywheel_ingest.otlp.names import KNOWN
 from flywheel_ingest.otlp.records import BodyUndecodable, Entry, TooManyRecords
-from flywheel_ingest.otlp.wire import WireInvalid, fields
 
 NOW_US = 1_795_234_200_000_000
 DAY_NS = 86_400_000_000_000
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"}
-FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-
-
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return Codec(LocalRegistry.load())
-
-
-@pytest.fixture(scope="module")
-def core(codec: Codec) -> Core:
-    rules = {name: ItemRules(kind, codec.schema(kind.event)) for name, kind in KINDS.items()}
-    return Core(rules, Limits(), bundled_prices(), lambda project, user: "f" * 32)
 
 
 def judged(core: Core, entries: Iterator[Entry]) -> Taken:
@@ -84,24 +65,6 @@ def setting(**values: Any) -> Callable[[Span], None]:
             setattr(span, name, value)
 
     return change
-
-
-def varint(number: int) -> bytes:
-    out = b""
-    while number > 0x7F:
-        out += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return out + bytes([number])
-
-
-def nested(depth: int) -> bytes:
-    """An attribute whose value is an array in an array, and so on."""
-    value = b"\x0a\x04deep"
-    for _ in range(depth):
-        array = b"\x0a" + varint(len(value)) + value
-        value = b"\x2a" + varint(len(array)) + array
-    key = b"\x0a\x12gen_ai.response.id"
-    return key + b"\x12" + varint(len(value)) + value
 
 
 START_NS = 1_795_234_140_000_000_000
@@ -236,19 +199,12 @@ def test_a_score_on_another_scale_leaves_the_label(core: Core, otlp: Any) -> Non
 
 
 BAD_UTF8 = KeyValue(key="gen_ai.response.id", value=AnyValue(string_value="XX")).SerializeToString()
-DEEP = nested(200)
-
-
-def damaged(span: Span, number: int, payload: bytes) -> bytes:
-    """The span with one more field of bytes."""
-    return span.SerializeToString() + bytes([number << 3 | 2]) + varint(len(payload)) + payload
 
 
 @pytest.mark.parametrize(
     ("field", "payload", "told"),
     [
         (9, BAD_UTF8.replace(b"XX", b"\xff\xfe"), "gen_ai.response.id is not UTF-8"),
-        (9, DEEP, "gen_ai.response.id is nested too deeply"),
         (9, b"\x0a\xff", "attributes cannot be decoded"),
         (11, b"\x12\x02\xff\xfe", "events[0] is not UTF-8"),
     ],
@@ -256,12 +212,18 @@ def damaged(span: Span, number: int, payload: bytes) -> bytes:
 def test_damage_in_one_attribute_costs_that_attribute(
     field: int, payload: bytes, told: str, core: Core, otlp: Any
 ) -> None:
-    request = otlp.traces(otlp.span(CHAT, number=1), otlp.span(CHAT, number=2))
-    body = request.SerializeToString()
-    assert numbers(traces(core, body)) == [1, 2]
-    taken = traces(core, wrapped([damaged(otlp.span(CHAT, number=1), field, payload), raw(otlp, 2)]))
+    more = bytes([field << 3 | 2]) + otlp.varint(len(payload)) + payload
+    taken = traces(core, otlp.wrapped([otlp.raw(CHAT, 1) + more, otlp.raw(CHAT, 2)]))
     assert numbers(taken) == [1, 2]
     assert told in message_of(taken)
+
+
+def test_nesting_without_end_costs_its_attribute(core: Core, otlp: Any) -> None:
+    deep = otlp.nested("gen_ai.response.id", 200)
+    more = bytes([9 << 3 | 2]) + otlp.varint(len(deep)) + deep
+    taken = traces(core, otlp.wrapped([otlp.raw(CHAT, 1) + more, otlp.raw(CHAT, 2)]))
+    assert numbers(taken) == [1, 2]
+    assert "gen_ai.response.id is nested too deeply" in message_of(taken)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +237,7 @@ def test_damage_in_one_attribute_costs_that_attribute(
     ids=["bad UTF-8 in the name", "cut short", "many attributes", "too large"],
 )
 def test_a_damaged_span_costs_itself(record: bytes, told: str, core: Core, otlp: Any) -> None:
-    taken = traces(core, wrapped([raw(otlp, 1), record, raw(otlp, 3)]))
+    taken = traces(core, otlp.wrapped([otlp.raw(CHAT, 1), record, otlp.raw(CHAT, 3)]))
     assert numbers(taken) == [1, 3]
     assert taken.verdicts["rejected"] == 1
     assert told in message_of(taken)
@@ -295,10 +257,10 @@ def test_a_damaged_span_costs_itself(record: bytes, told: str, core: Core, otlp:
     ],
 )
 def test_json_damage_in_one_attribute_costs_that_attribute(bad: bytes, told: str, core: Core, otlp: Any) -> None:
-    spans = [orjson.dumps(each) for each in json_spans(otlp)]
+    spans = [orjson.dumps(each) for each in otlp.json_spans(CHAT)]
     cut = spans[1].rindex(b"]")
     spans[1] = spans[1][:cut] + b"," + bad + spans[1][cut:]
-    taken = traces_json(core, wrapped_json(spans))
+    taken = traces_json(core, otlp.wrapped_json(spans))
     assert numbers(taken) == [1, 2, 3]
     assert told in message_of(taken)
 
@@ -322,38 +284,48 @@ def test_json_damage_in_one_attribute_costs_that_attribute(bad: bytes, told: str
 def test_json_fields_of_another_type_cost_their_span(
     field: str, value: bytes, told: str, core: Core, otlp: Any
 ) -> None:
-    spans = [orjson.dumps(each) for each in json_spans(otlp)]
-    whole = json_spans(otlp)[1]
+    spans = [orjson.dumps(each) for each in otlp.json_spans(CHAT)]
+    whole = otlp.json_spans(CHAT)[1]
     whole[field] = "HERE"
     spans[1] = orjson.dumps(whole).replace(b'"HERE"', value)
-    taken = traces_json(core, wrapped_json(spans))
+    taken = traces_json(core, otlp.wrapped_json(spans))
     assert numbers(taken) == [1, 3]
     assert f"spans[1]: {told}" in message_of(taken)
 
 
 def test_a_resource_that_cannot_be_read_costs_no_span(core: Core, otlp: Any) -> None:
-    spans = b"\x12" + varint(len(raw(otlp, 1))) + raw(otlp, 1)
-    scope = b"\x12" + varint(len(spans)) + spans
+    spans = b"\x12" + otlp.varint(len(otlp.raw(CHAT, 1))) + otlp.raw(CHAT, 1)
+    scope = b"\x12" + otlp.varint(len(spans)) + spans
     for resource, told in (
         (b"\x0a\x06\x0a\x04\x0a\x02\xff\xfe", "attributes is not UTF-8"),
-        (b"\x0a" + varint(70_000) + b"\x00" * 70_000, "resource is 70000 bytes"),
+        (b"\x0a" + otlp.varint(70_000) + b"\x00" * 70_000, "resource is 70000 bytes"),
     ):
         group = resource + scope
-        taken = traces(core, b"\x0a" + varint(len(group)) + group)
+        taken = traces(core, b"\x0a" + otlp.varint(len(group)) + group)
         assert numbers(taken) == [1]
         assert told in message_of(taken)
-    taken = traces_json(core, b'{"resourceSpans":[{"resource":7,"scopeSpans":[{"spans":[' + json_raw(otlp) + b"]}]}]}")
+    taken = traces_json(
+        core,
+        b'{"resourceSpans":[{"resource":7,"scopeSpans":[{"spans":['
+        + orjson.dumps(otlp.json_spans(CHAT)[0])
+        + b"]}]}]}",
+    )
     assert numbers(taken) == [1]
     assert "resource is no JSON object" in message_of(taken)
 
 
-def test_millions_of_empty_spans_are_counted_not_built() -> None:
+def test_millions_of_empty_spans_are_counted_not_built(otlp: Any) -> None:
     inner = b"\x12\x00" * 1_000_000
-    scope = b"\x12" + varint(len(inner)) + inner
-    body = b"\x0a" + varint(len(scope)) + scope
-    for groups in (body, b"\x0a\x00" * 1_000_000, b"\x0a" + varint(2_000_000) + b"\x12\x00" * 1_000_000):
+    scope = b"\x12" + otlp.varint(len(inner)) + inner
+    body = b"\x0a" + otlp.varint(len(scope)) + scope
+    for groups in (body, b"\x0a\x00" * 1_000_000, b"\x0a" + otlp.varint(2_000_000) + b"\x12\x00" * 1_000_000):
         with pytest.raises(TooManyRecords):
             list(protobuf.read_traces(groups, max_records=50, max_record_bytes=99))
+    call = otlp.raw(CHAT, 1)
+    for attribute in (b"\x4a\x00", b"\x4a\x04\x0a\x02\xff\xfe"):
+        crowded = otlp.wrapped([call + attribute * 1_000] * 5)
+        with pytest.raises(TooManyRecords):
+            list(protobuf.read_traces(crowded, max_records=50, max_record_bytes=9_999))
     with pytest.raises(BodyUndecodable, match="fields that are not expected"):
         list(protobuf.read_traces(b"\x18\x01" * 1_000_000, max_records=50, max_record_bytes=99))
     with pytest.raises(TooManyRecords):
@@ -367,112 +339,3 @@ def test_a_span_full_of_evaluations_is_bounded(core: Core, otlp: Any) -> None:
     with pytest.raises(TooManyRecords):
         entries = protobuf.read_traces(body, max_records=50, max_record_bytes=1 << 20)
         take(core, entries, NOW_US, keep_sampled_events=False, max_facts=50)
-
-
-@given(st.binary(max_size=400))
-def test_no_bytes_break_the_readers(body: bytes) -> None:
-    for read in (protobuf.read_traces, protobuf.read_logs):
-        try:
-            list(read(body, max_records=10, max_record_bytes=100))
-        except (BodyUndecodable, TooManyRecords) as told:
-            assert str(told)
-    for read_json in (json_body.read_traces, json_body.read_logs):
-        try:
-            list(read_json(body, max_records=10))
-        except (BodyUndecodable, TooManyRecords) as told:
-            assert str(told)
-    try:
-        assert sum(1 for _ in fields(body)) <= len(body)
-    except WireInvalid as told:
-        assert str(told)
-
-
-@FEW
-@given(junk=st.binary(max_size=200), keep=st.integers(0, 60))
-def test_whatever_stands_in_a_span_its_neighbours_are_stored(junk: bytes, keep: int, core: Core, otlp: Any) -> None:
-    taken = traces(core, wrapped([raw(otlp, 1), raw(otlp, 2)[:keep] + junk, raw(otlp, 3)]))
-    assert {1, 3} <= set(numbers(taken))
-    assert sum(taken.verdicts.values()) == 3
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
-    max_leaves=12,
-)
-PARTS = [
-    "traceId",
-    "spanId",
-    "parentSpanId",
-    "name",
-    "startTimeUnixNano",
-    "endTimeUnixNano",
-    "status",
-    "attributes",
-    "events",
-]
-
-
-@FEW
-@given(junk=JSON, field=st.sampled_from(PARTS))
-def test_whatever_stands_in_a_json_field_its_neighbours_are_stored(
-    junk: Any, field: str, core: Core, otlp: Any
-) -> None:
-    spans = json_spans(otlp)
-    spans[1][field] = junk
-    taken = traces_json(core, wrapped_json([orjson.dumps(each) for each in spans]))
-    assert {1, 3} <= set(numbers(taken))
-    assert sum(taken.verdicts.values()) == 3
-
-
-VALUES = (
-    st.text(max_size=300)
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats()
-    | st.booleans()
-    | st.binary(max_size=4)
-    | st.lists(st.text(max_size=5), max_size=3)
-)
-
-
-@FEW
-@given(said=st.dictionaries(st.sampled_from(sorted(KNOWN)), VALUES, max_size=12))
-def test_both_encodings_say_the_same_and_every_fact_fits_its_schema(
-    said: dict[str, Any], core: Core, codec: Codec, otlp: Any
-) -> None:
-    request = otlp.traces(otlp.span({**CHAT, **said}), resource=said)
-    one, other = traces(core, request.SerializeToString()), traces_json(core, otlp.json(request))
-    assert one.facts == other.facts
-    assert (one.verdicts, one.content) == (other.verdicts, other.content)
-    assert [told.errors for told in one.incomplete] == [told.errors for told in other.incomplete]
-    for kind, facts in one.facts.items():
-        for fact in facts:
-            event = codec.decode(codec.encode(KINDS[kind].event, fact.event)).value
-            counts = [event[name] for name in event if name.endswith("_tokens") and event[name] is not None]
-            assert all(count >= 0 for count in counts)
-
-
-def raw(otlp: Any, number: int) -> bytes:
-    made: bytes = otlp.span(CHAT, number=number).SerializeToString()
-    return made
-
-
-def wrapped(spans: list[bytes]) -> bytes:
-    """A request of these spans, as they are."""
-    inner = b"".join(b"\x12" + varint(len(each)) + each for each in spans)
-    scope = b"\x12" + varint(len(inner)) + inner
-    return b"\x0a" + varint(len(scope)) + scope
-
-
-def json_spans(otlp: Any) -> list[dict[str, Any]]:
-    request = orjson.loads(otlp.json(otlp.traces(*(otlp.span(CHAT, number=number) for number in (1, 2, 3)))))
-    spans: list[dict[str, Any]] = request["resourceSpans"][0]["scopeSpans"][0]["spans"]
-    return spans
-
-
-def json_raw(otlp: Any) -> bytes:
-    return orjson.dumps(json_spans(otlp)[0])
-
-
-def wrapped_json(spans: list[bytes]) -> bytes:
-    return b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join(spans) + b"]}]}]}"

@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.events import Codec, LocalRegistry
-from flywheel.pricing import bundled_prices
 from flywheel_ingest.core import Core
-from flywheel_ingest.items import KINDS, ItemRules, Limits
 from flywheel_ingest.otlp import protobuf
 from flywheel_ingest.otlp.intake import Taken, take
 from flywheel_ingest.otlp.nesting import TellBefore
@@ -29,13 +26,6 @@ OPENINFERENCE = {
     "llm.token_count.prompt": 1112,
     "llm.token_count.completion": 40,
 }
-
-
-@pytest.fixture(scope="module")
-def core() -> Core:
-    codec = Codec(LocalRegistry.load())
-    rules = {name: ItemRules(kind, codec.schema(kind.event)) for name, kind in KINDS.items()}
-    return Core(rules, Limits(), bundled_prices(), lambda project, user: "f" * 32)
 
 
 def span(otlp: Any, number: int, *said: dict[str, Any], parent: int = 0) -> Any:

@@ -42,6 +42,8 @@ _RECORDED: Final = 0x01
 
 MOST_FIELDS: Final = 4096
 """Attributes, events and links of one record; the specification's default limit is 128 of each."""
+DAMAGED: Final = 20
+"""A damaged attribute counts as so many: it takes as long."""
 SMALL_BYTES: Final = 64 << 10
 """A larger record is looked through for values that are too large to be anything but content."""
 
@@ -64,7 +66,7 @@ def read_logs(body: bytes, *, max_records: int, max_record_bytes: int) -> Iterat
 def _read(
     body: bytes,
     names: tuple[str, str, str],
-    decode: Callable[[bytes], Span | Log | Unreadable],
+    decode: Callable[[bytes, Counted], Span | Log | Unreadable],
     max_records: int,
     max_record_bytes: int,
 ) -> Iterator[Entry]:
@@ -74,7 +76,7 @@ def _read(
         for resource_index, group in enumerate(_members(body, _ONLY)):
             count.group()
             head, scope_groups = _walk(body, group, count.group)
-            resource = _resource(body, head)
+            resource = _resource(body, head, count)
             for scope_index, scope_group in enumerate(scope_groups):
                 head, records = _walk(body, scope_group, count.record)
                 scope = _scope(body, head)
@@ -86,7 +88,7 @@ def _read(
                             (FieldError("", f"is {size} bytes, at most {max_record_bytes}"),)
                         )
                     else:
-                        record = decode(body[found.start : found.end])
+                        record = decode(body[found.start : found.end], count)
                     yield Entry(path, resource, scope, record)
     except WireInvalid as invalid:
         raise BodyUndecodable(f"is no {message}: {invalid}") from None
@@ -128,7 +130,7 @@ def _expected(others: int) -> int:
     return others + 1
 
 
-def _resource(body: bytes, head: Field | None) -> Attributes:
+def _resource(body: bytes, head: Field | None, count: Counted) -> Attributes:
     """A resource that cannot be read is one whose attributes are read one by one; it costs none of its spans."""
     if head is None:
         return Attributes()
@@ -136,9 +138,9 @@ def _resource(body: bytes, head: Field | None) -> Attributes:
     if len(data) > SMALL_BYTES:
         return _spoiled("resource", f"is {len(data)} bytes, at most {SMALL_BYTES}")
     try:
-        return _attributes(Resource.FromString(data).attributes)
+        return _attributes(Resource.FromString(data).attributes, count)
     except DecodeError:
-        return _salvaged_attributes(data, _ONLY)
+        return _salvaged_attributes(data, _ONLY, count)
 
 
 def _spoiled(key: str, message: str) -> Attributes:
@@ -158,7 +160,7 @@ def _scope(body: bytes, head: Field | None) -> str:
     return ""
 
 
-def _span(data: bytes) -> Span | Unreadable:
+def _span(data: bytes, count: Counted) -> Span | Unreadable:
     lean, dropped = _lean(data, (_SPAN_ATTRIBUTES, _SPAN_EVENTS))
     if lean is None:
         return Unreadable((FieldError("", f"has more than {MOST_FIELDS} attributes, events and links"),))
@@ -170,12 +172,12 @@ def _span(data: bytes) -> Span | Unreadable:
         # Bad UTF-8 or nesting without end in one value: all but the lists, then the attributes one by one.
         try:
             message = SpanMessage.FromString(_without(lean, (_SPAN_ATTRIBUTES, _SPAN_EVENTS, 13)))
-            attributes = _salvaged_attributes(lean, _SPAN_ATTRIBUTES)
+            attributes = _salvaged_attributes(lean, _SPAN_ATTRIBUTES, count)
             salvaged = _salvaged_events(lean, attributes)
         except (DecodeError, WireInvalid):
             return _undecodable(lean, SpanMessage)
     if attributes is None:
-        attributes = _attributes(message.attributes)
+        attributes = _attributes(message.attributes, count)
     attributes.content += dropped
     events = salvaged or message.events[:MAX_EVENTS]
     return Span(
@@ -187,11 +189,11 @@ def _span(data: bytes) -> Span | Unreadable:
         message.end_time_unix_nano,
         message.status.code,
         attributes,
-        tuple(Event(each.name[:MAX_KEY], each.time_unix_nano, _attributes(each.attributes)) for each in events),
+        tuple(Event(each.name[:MAX_KEY], each.time_unix_nano, _attributes(each.attributes, count)) for each in events),
     )
 
 
-def _log(data: bytes) -> Log | Unreadable:
+def _log(data: bytes, count: Counted) -> Log | Unreadable:
     lean, dropped = _lean(data, (_LOG_ATTRIBUTES,))
     if lean is None:
         return Unreadable((FieldError("", f"has more than {MOST_FIELDS} attributes"),))
@@ -201,11 +203,11 @@ def _log(data: bytes) -> Log | Unreadable:
     except DecodeError:
         try:
             message = LogRecord.FromString(_without(lean, (5, _LOG_ATTRIBUTES)))
-            attributes = _salvaged_attributes(lean, _LOG_ATTRIBUTES)
+            attributes = _salvaged_attributes(lean, _LOG_ATTRIBUTES, count)
         except (DecodeError, WireInvalid):
             return _undecodable(lean, LogRecord)
     if attributes is None:
-        attributes = _attributes(message.attributes)
+        attributes = _attributes(message.attributes, count)
     attributes.content += dropped
     return Log(
         message.trace_id,
@@ -217,8 +219,9 @@ def _log(data: bytes) -> Log | Unreadable:
     )
 
 
-def _attributes(pairs: Any) -> Attributes:
+def _attributes(pairs: Any, count: Counted) -> Attributes:
     attributes = Attributes()
+    count.attributes(len(pairs))
     for pair in pairs:
         attributes.put(pair.key, partial(_value, pair.value))
     return attributes
@@ -270,15 +273,17 @@ def _without(data: bytes, numbers: tuple[int, ...]) -> bytes:
     return b"".join(kept)
 
 
-def _salvaged_attributes(data: bytes, number: int) -> Attributes:
+def _salvaged_attributes(data: bytes, number: int, count: Counted) -> Attributes:
     """The attributes of a record or resource, each decoded by itself; one that is damaged is named."""
     attributes = Attributes()
     try:
         for found in _members(data, number):
             pair = data[found.start : found.end]
+            count.attributes(1)
             try:
                 message = KeyValue.FromString(pair)
             except DecodeError as error:
+                count.attributes(DAMAGED)
                 key = _key_of(pair)
                 if key is None or meaning(key).known:
                     attributes.spoiled(key or "", _reason(error))

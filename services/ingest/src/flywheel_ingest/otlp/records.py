@@ -13,6 +13,8 @@ MAX_TEXT: Final = 64 << 10
 """Longest text of an attribute that is looked at; only invocation parameters come near."""
 MAX_ELEMENTS: Final = 64
 """So many elements of an array are looked at."""
+MEAN_ATTRIBUTES: Final = 50
+"""So many attributes a record may have in the mean, were there as many records as may be."""
 MAX_EVENTS: Final = 128
 """So many events of a span are looked at."""
 
@@ -113,12 +115,14 @@ class TooManyRecords(ValueError):
 
 
 class Counted:
-    """Counts the records of a request and the groups that they come in, of which each has at least one of its own."""
+    """Counts the records of a request, the groups that they come in and the attributes that they hold, so that what a
+    request costs is bounded by more than its bytes: an empty attribute takes two."""
 
     def __init__(self, max_records: int) -> None:
         self._max_records = max_records
         self._records = 0
         self._groups = 0
+        self._attributes = 0
 
     def record(self) -> None:
         """Count a record. Raises ``TooManyRecords``."""
@@ -130,6 +134,12 @@ class Counted:
         """Count a resource or a scope. Raises ``TooManyRecords`` above two for each record that there may be."""
         self._groups += 1
         if self._groups > 2 * self._max_records:
+            raise TooManyRecords(self._max_records)
+
+    def attributes(self, count: int) -> None:
+        """Count attributes. Raises ``TooManyRecords`` above ``MEAN_ATTRIBUTES`` for each record that there may be."""
+        self._attributes += count
+        if self._attributes > MEAN_ATTRIBUTES * self._max_records:
             raise TooManyRecords(self._max_records)
 
 
