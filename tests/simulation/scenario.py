@@ -85,7 +85,7 @@ def record(topic: str, event: str, key: str, value: Mapping[str, Any]) -> Outgoi
 def facts(chance: Random) -> Iterator[tuple[float, Outgoing]]:
     """When which record is sent: each fact once, some twice, some late, some never; and some junk."""
     for number in range(chance.randint(8, 30)):
-        request, at_s = f"r{number}", chance.uniform(0.0, FEED_S / 2)
+        request, at_s = f"r{number}", chance.uniform(0.0, FEED_S)
         base = {"project": "default", "request_id": request, "feature": "answers"}
         at_us = START_US + int(at_s * 1e6)
         decision = base | {
@@ -102,8 +102,12 @@ def facts(chance: Random) -> Iterator[tuple[float, Outgoing]]:
             "event_id": event_id("thumb", request), "occurred_at": at_us + 20, "kind": "user.thumb",
             "value": float(chance.random() < 0.7),
         }  # fmt: skip
+        verdict = base | {
+            "event_id": event_id("verdict", request), "occurred_at": at_us + 30, "evaluator": "judge", "score": 0.5,
+        }  # fmt: skip
         for topic, event, value in (
             ("llm-decisions", "decision", decision),
+            ("llm-evaluations", "evaluation", verdict),
             ("llm-calls", "llm_call", call),
             ("llm-feedback", "feedback", thumb),
         ):
@@ -111,7 +115,7 @@ def facts(chance: Random) -> Iterator[tuple[float, Outgoing]]:
                 continue
             sent = record(topic, event, request, value)
             for _ in range(1 + (chance.random() < 0.15)):
-                yield at_s + chance.choice((0.05, 1.0, FEED_S / 2)) * chance.random(), sent
+                yield at_s + chance.choice((0.05, 1.0, FEED_S)) * chance.random(), sent
         if chance.random() < 0.1:
             yield at_s, Outgoing("llm-calls", request.encode(), b"junk %d" % number)
 
@@ -127,6 +131,10 @@ def last_words() -> Iterator[Outgoing]:
         yield record("llm-feedback", "feedback", request, thumb)
 
 
+GRACE_S = 1.0
+"""Every other seed: some facts come after their request was let go."""
+
+
 class Scene:
     """A run over one folder and one broker."""
 
@@ -137,6 +145,7 @@ class Scene:
         self.mains: dict[Process, tuple[asyncio.Task[None], asyncio.Event]] = {}
         self.started = 0
         self.own_disks = False
+        self.grace_s = 3_600.0
         self.disks: dict[Process, Path] = {}
         self.last = folder
 
@@ -154,7 +163,7 @@ class Scene:
         process = Process(f"bandit-{self.started}", dies_at=dies_at, died=self.broker.end_session)
         stop = asyncio.Event()
         disk = self.disks[process] = self.disk()
-        settings = BanditSettings(state_dir=disk, ops_port=0, poll_ms=500)
+        settings = BanditSettings(state_dir=disk, ops_port=0, poll_ms=500, grace_s=self.grace_s)
         body = run_stages(settings, self.broker.client(process), Metrics(), Health(), stop)
         self.processes.append(process)
         self.mains[process] = self.loop.spawn(process, body), stop
@@ -359,6 +368,7 @@ async def _play(loop: SimulationLoop, seed: int, folder: Path) -> Report:
     disturbed = Scene(loop, Random(seed), folder / "disturbed", report)
     disturbed.own_disks = seed % 3 == 0
     calm = Scene(loop, Random(seed), folder / "calm", Report(seed))
+    disturbed.grace_s = calm.grace_s = GRACE_S if seed % 2 else 3_600.0
     try:
         await disturb(disturbed)
         await calm_run(calm, disturbed.broker)

@@ -82,14 +82,15 @@ class Entry:
 
     def add(self, kind: int, part: Part) -> str | None:
         """Add a part; return why it changed nothing (``duplicate``, ``too_many_parts``, ``unclaimed``), or None."""
-        if self.until_us:
-            came_us = part[0] + part[-1]
-            if came_us > self.until_us:
-                if self.late is None:
-                    self.late = ([], [], [])
-                return _insert(self.late[kind], part)
-            if came_us < self.since_us:
-                return "unclaimed"
+        if not self.until_us:
+            return _keep(self.parts[kind], part)
+        came_us = part[0] + part[-1]
+        if came_us > self.until_us:
+            if self.late is None:
+                self.late = ([], [], [])
+            return _keep(self.late[kind], part)
+        if came_us < self.since_us:
+            return "unclaimed"
         known = self.parts[kind]
         if known:
             return _insert(known, part)
@@ -101,16 +102,18 @@ class Entry:
         if until_us == self.until_us and since_us == self.since_us:
             return
         self.since_us, self.until_us = since_us, until_us
-        if self.late is None and self._all_count():
+        if self.late is None and self._all_count_once():
             return
         there = [*self.all_parts()]
         self.parts, self.late = ([], [], []), None
         for kind, part in there:
             self.add(kind, part)
 
-    def _all_count(self) -> bool:
+    def _all_count_once(self) -> bool:
         since_us, until_us = self.since_us, self.until_us
         for parts in self.parts:
+            if len(parts) > 1 and len({part[1] for part in parts}) < len(parts):
+                return False
             for part in parts:
                 if not since_us <= part[0] + part[-1] <= until_us:
                     return False
@@ -159,6 +162,20 @@ class Entry:
         """Remember what was told."""
         others = [other for other in self.told if other[0] != told.feature]
         self.told = sorted([*others, list(told)]) if others else [list(told)]
+
+
+def _keep(known: list[Part], part: Part) -> str | None:
+    """Add a part of which it is open whether it will count: then each time it came matters, as the first may be too
+    early to count, or all but the first too late."""
+    if known:
+        if part in known:
+            return "duplicate"
+        if len(known) >= MAX_PARTS:
+            return "too_many_parts"
+    known.append(part)
+    if len(known) > 1:
+        known.sort(key=lambda part: (part[0], part[1], part[-1], orjson.dumps(part)))
+    return None
 
 
 def _insert(known: list[Part], part: Part) -> str | None:
