@@ -18,7 +18,7 @@ from flywheel.redaction.national import scheme_of
 from flywheel.redaction.phones import phones
 from flywheel.redaction.words import Topic, in_sum, phone_after, told_before, topic_before, unit_after
 
-_RUN: Final = re.compile(r"[+(]{0,2}\d(?:(?:[ .\-/]|/ |\)[ .\-/]?|[ .\-/]?\(| - )?\d)*+")
+_RUN: Final = re.compile(r"[+(]{0,2}\d(?:(?: ?- ?|[ ./]|/ |\)[ .\-/]?|[ .\-/]?\()?\d)*+")
 _DIGITS: Final = re.compile(r"\d+")
 _IPV4: Final = re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d]|\.\d)")
 _VERSION: Final = re.compile(r"(?:\b[vV]|[vV]ersion:? |[rR]elease |==|~=|>=|@)$")

@@ -36,7 +36,8 @@ _MONEY: Final = "$€£¥₹"
 def phones(text: str, groups: Sequence[Group], told: Telling) -> Iterator[Span]:
     """The phones among neighbouring groups of digits; ``told`` is what the words before the first are about."""
     at, topic = 0, told.topic
-    least = 6 if topic == "phone" and told.direct else 7
+    labelled = topic == "phone" and told.direct and "\n" not in text[max(0, groups[0][0] - 4) : groups[0][0]]
+    least = 6 if labelled else 7
     while at < len(groups):
         end = _north_american(text, groups, at)
         if end is None:

@@ -65,6 +65,7 @@ _WORDS: Final[dict[Topic, str]] = {
 }
 _TOPICS: Final[dict[str, Topic]] = {word: topic for topic, words in _WORDS.items() for word in words.split()}
 _FILLER: Final = split_words("number numbers no nr num nummer numero número is the id code are was card s")
+_REACHED_AT: Final = split_words("at on under")
 _PHONE_LABELS: Final = split_words("t p m f o h c w office desk home work direct main mob ph land business ext cell")
 _PHONE_AFTER: Final = split_words(
     """
@@ -110,6 +111,8 @@ def told_before(text: str, start: int) -> Telling:
         if topic == "driver" and word != "führerschein" and not {"driver", "drivers", "driving"} & set(words):
             topic = "other"
         if topic is not None and not (topic == "other" and _qualified(words, place)):
+            if not direct and words[-1] in _REACHED_AT and any(_TOPICS.get(one) == "phone" for one in words[:place]):
+                return Telling("phone", False)  # call me about my account on …
             return Telling(topic, direct)
         direct = direct and word in _FILLER
     return Telling("phone" if _OWN_NUMBER.search(window[-32:]) else None, False)
