@@ -165,7 +165,7 @@ async def test_an_exporter_outlasts_a_stopped_broker(
 ) -> None:
     kafka = private_kafka()
     await create_topics(kafka.bootstrap, [topics()[name] for name in TOPICS])
-    started(kafka.bootstrap, PUBLISH_TIMEOUT_S="2")
+    started(kafka.bootstrap)
     url = await base_url(tmp_path / "ingest.log")
     results: list[SpanExportResult] = []
 
@@ -175,7 +175,7 @@ async def test_an_exporter_outlasts_a_stopped_broker(
             return results[-1]
 
     provider = TracerProvider(resource=SHOP)
-    exporter = Noting(endpoint=f"{url}/v1/traces", timeout=90)
+    exporter = Noting(endpoint=f"{url}/v1/traces", timeout=120)
     provider.add_span_processor(BatchSpanProcessor(exporter, export_timeout_millis=120_000))
     before = await asyncio.to_thread(work, provider.get_tracer("app"), 20)
     assert await asyncio.to_thread(provider.force_flush)
@@ -184,7 +184,7 @@ async def test_an_exporter_outlasts_a_stopped_broker(
     flushed: list[bool] = []
     flushing = threading.Thread(target=lambda: flushed.append(provider.force_flush(120_000)))
     flushing.start()
-    async with asyncio.timeout(60), httpx.AsyncClient() as http:
+    async with asyncio.timeout(90), httpx.AsyncClient() as http:
         while True:  # until the exporter was told that Kafka is away
             seen = (await http.get(f"{url}/metrics")).text
             if 'flywheel_http_requests_total{route="/v1/traces",status="503"}' in seen:

@@ -228,7 +228,7 @@ async def test_kafka_away_is_503_and_the_same_export_goes_through_later(
     broker.bus.refused.add("llm-calls")
     async with client(service) as http:
         away = await http.post("/v1/traces", content=body, headers=headers)
-        assert (away.status_code, away.headers["retry-after"]) == (503, "1")
+        assert (away.status_code, away.headers["retry-after"]) == (503, "3")
         assert status_in(away)[0] == 14  # UNAVAILABLE
         broker.bus.refused.clear()
         again = await http.post("/v1/traces", content=body, headers=headers)
@@ -294,7 +294,7 @@ async def test_bytes_under_way_are_bounded_and_a_slow_body_may_come_again(
     async with client(service) as http:
         full = await http.post("/v1/traces", content=b"\x0a" * 2_000, headers=PROTOBUF)
         slow = await http.post("/v1/traces", content=stalled(), headers=PROTOBUF)
-    assert [(each.status_code, each.headers["retry-after"]) for each in (full, slow)] == [(503, "1")] * 2
+    assert [(each.status_code, each.headers["retry-after"]) for each in (full, slow)] == [(503, "3")] * 2
 
 
 async def test_content_reaches_no_topic_and_is_counted(broker: Broker, tmp_path: Path, otlp: Any) -> None:

@@ -19,6 +19,9 @@ JSON: Final = "application/json"
 # google.rpc.Code; an exporter acts on the HTTP status alone.
 _CODES: Final = {400: 3, 413: 3, 415: 3, 408: 4, 429: 8, 503: 14}
 _INTERNAL: Final = 13
+LEAST_RETRY_S: Final = 3
+"""OpenTelemetry's Python exporters try six times and wait what they are told instead of longer each time, within ten
+seconds unless set otherwise: a shorter wait would use the tries up before a broker is back."""
 _RETRIED: Final = {408: 503}
 """Exporters send again after 429, 502, 503 and 504 only; a body that came too slowly is worth another try."""
 
@@ -53,7 +56,7 @@ def failure(turned: Turned, media_type: str) -> Answer:
     message = Status(code=_CODES.get(status, _INTERNAL), message=f"{turned.field} {turned.message}".strip())
     headers = {"content-type": media_type}
     if status in (429, 503):
-        headers["retry-after"] = str(turned.retry_after_s or 1)
+        headers["retry-after"] = str(max(LEAST_RETRY_S, turned.retry_after_s or 0))
     if turned.field == "content-encoding":
         headers["accept-encoding"] = "gzip, identity"
     # The body may not have been read to its end, so the connection cannot carry another request.
