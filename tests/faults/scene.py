@@ -34,6 +34,8 @@ VIEWS: Final = {"llm-decisions": "v_decisions", "llm-calls": "v_calls", "llm-fee
 DERIVED: Final = ("llm-outcomes", "arm-summaries", "policies")
 STEPS: Final = {"bandit-join": FACTS, "bandit-learn": ("arm-summaries", "charters")}
 SETTLED_S: Final = 150.0
+FACTS_PER_S: Final = 1_500
+"""What a busy machine folds at least: a long run has more to settle."""
 POISON: Final = "poison-"
 
 
@@ -154,7 +156,7 @@ async def _account(row: Row, scene: Scene) -> Report:
     names = [name for name in ("ingest", "router", "bandit", "recorder") if system.alive(name)]
     await asyncio.gather(*(system.stop(name) for name in names))
     before = await asyncio.to_thread(state_digests, system.states)
-    after, replayed = await _replay(system)
+    after, replayed = await _replay(system, load.events)
     differing = sorted(shard for shard in before | after if before.get(shard) != after.get(shard))
     scene.need(not differing, f"states differ from the replay: {', '.join(differing)}")
     scene.need(len(before) == 8, f"there should be eight states, there are {len(before)}")
@@ -178,7 +180,8 @@ async def _account(row: Row, scene: Scene) -> Report:
 async def settled(scene: Scene) -> None:
     """Return when the bandit has folded and sent everything, and the views hold every request."""
     system, load = scene.system, scene.load
-    deadline = time.monotonic() + SETTLED_S
+    settled_s = SETTLED_S + load.events / FACTS_PER_S
+    deadline = time.monotonic() + settled_s
     quiet = 0
     while quiet < 2:  # a second look: the first may have come between two batches
         behind = {}
@@ -193,7 +196,7 @@ async def settled(scene: Scene) -> None:
         if time.monotonic() > deadline:
             scene.need(
                 False,
-                f"not settled after {SETTLED_S:.0f} s: behind {behind}, outcomes in the view {rows}, letters {letters}",
+                f"not settled after {settled_s:.0f} s: behind {behind}, outcomes in the view {rows}, letters {letters}",
             )
             return
         await asyncio.sleep(0.7)
@@ -280,13 +283,13 @@ def _outcomes_in_view(system: System) -> Outcomes:
     return {str(request): (float(reward), Decimal(cost)) for request, reward, cost in rows}
 
 
-async def _replay(system: System) -> tuple[Mapping[str, str], Outcomes]:
+async def _replay(system: System, facts: int) -> tuple[Mapping[str, str], Outcomes]:
     """The bandit over the same log, from nothing and without faults: its states, and the outcomes it tells. What the
     run derived is deleted first, so that the replay learns from the facts alone."""
     await _forget(system.bootstrap, system.brokers)
     folder = system.folder / "replay"
     await system.start("bandit-9", FLYWHEEL_STATE_DIR=str(folder), FLYWHEEL_GROUP="replay")
-    quiet, deadline = 0, time.monotonic() + SETTLED_S
+    quiet, deadline = 0, time.monotonic() + SETTLED_S + facts / FACTS_PER_S
     while quiet < 2 and time.monotonic() < deadline:
         behind = 0
         for step, names in STEPS.items():

@@ -53,7 +53,7 @@ async def read_topic(bootstrap: str, topic: str) -> list[RawRecord]:
     """Every record a topic holds now, in order of partition and offset, by a consumer without a group.
 
     Raises:
-        TimeoutError: the topic could not be read to its end.
+        TimeoutError: the topic could not be read to its end; for two minutes nothing came.
         Unavailable: the broker cannot be reached.
     """
     consumer = KafkaBus(bootstrap, client_id="ledger").consumer(topics=[topic], group=None)
@@ -63,11 +63,12 @@ async def read_topic(bootstrap: str, topic: str) -> list[RawRecord]:
         begins = await consumer.beginning_offsets(sorted(consumer.assignment()))
         reached = dict(begins)
         found: dict[TopicPartition, list[RawRecord]] = {partition: [] for partition in ends}
-        async with asyncio.timeout(_DRAIN_S):
+        async with asyncio.timeout(_DRAIN_S) as silence:
             while any(reached[partition] < end for partition, end in ends.items()):
                 for partition, records in (await consumer.poll(max_records=5_000, timeout_ms=200)).items():
                     found[partition] += records
                     reached[partition] = records[-1].offset + 1
+                    silence.reschedule(asyncio.get_running_loop().time() + _DRAIN_S)
     finally:
         await consumer.stop()
     return [record for partition in sorted(found) for record in found[partition]]
