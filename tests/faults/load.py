@@ -61,6 +61,8 @@ class Load:
     events: int = 0
     posted_again: int = 0
     refused: list[str] = field(default_factory=list)
+    reasked: set[str] = field(default_factory=set)
+    """Requests whose decision was asked for again, as no answer came: there may be one that nobody heard of."""
     cost_usd: Decimal = Decimal(0)
     seconds: float = 0.0
 
@@ -165,6 +167,8 @@ class Load:
             if answer is not None and answer.status_code < 500:
                 break
             self.posted_again += 1
+            if service == "router":
+                self.reasked.update(item["request_id"] for item in items)
             await asyncio.sleep(_AGAIN_S)
         verdicts: list[dict[str, Any]] = answer.json().get("items", [])
         wrong = [v for v in verdicts if v["status"] not in ("accepted", "duplicate", "decided")]

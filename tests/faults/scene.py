@@ -220,16 +220,29 @@ def _rows(system: System) -> int:
 def _count(scene: Scene, drained: Mapping[str, Drained]) -> list[Balance]:
     """Every topic and view against what was sent."""
     ledger, url = scene.load.ledger, scene.system.url("recorder")
+    unheard = _unheard(scene, drained["llm-decisions"])
     for topic, view in VIEWS.items():
         # Poison that decodes lies on the topic too; in a view it would be a phantom.
-        ledger.seen(topic, [found for found in drained[topic].ids if not found.startswith(POISON)])
+        ours = [found for found in drained[topic].ids if found not in unheard]
+        ledger.seen(topic, [found for found in ours if not found.startswith(POISON)])
         ledger.sent(view, ledger.ids_sent(topic))
-        ledger.seen(view, view_ids(url, view))
+        ledger.seen(view, [found for found in view_ids(url, view) if found not in unheard])
     ledger.seen("v_outcomes", view_ids(url, "v_outcomes", "request_id", "reward IS NOT NULL"))
     _revisions(ledger, drained["llm-outcomes"], retold=scene.retold)
     surplus = ask_sql(url, "SELECT table, surplus_rows FROM v_audit WHERE surplus_rows != 0")
     scene.need(not surplus, f"v_audit: rows there twice: {surplus}")
     return ledger.balances()
+
+
+def _unheard(scene: Scene, decisions: Drained) -> set[str]:
+    """Decisions that were logged, as each must be before it is answered, and whose answer was lost with the router: the
+    caller asked the same request again and went by what he then heard."""
+    ours = set(scene.load.ledger.ids_sent("llm-decisions"))
+    again = [one.value for one in decisions.taken if one.value["request_id"] in scene.load.reasked]
+    unheard = {str(value["event_id"]) for value in again} - ours
+    if unheard:
+        scene.extra["decided unheard"] = len(unheard)
+    return unheard
 
 
 def _revisions(ledger: Ledger, outcomes: Drained, *, retold: bool) -> None:

@@ -29,8 +29,10 @@ SERVICES = ("ingest", "router", "bandit", "recorder")
 EVENTS_PER_REQUEST = 3.3
 """A decision, a call, feedback; and for three in ten requests a second call."""
 FROZEN_S = 12.0
-WARM_S = 60.0
+WARM_S = 120.0
 """A process younger than this is still filling its caches."""
+SEEN_S = 90.0
+"""A life is looked at that lasts so much longer."""
 FLAT_MB_PER_HOUR = 60.0
 
 
@@ -49,23 +51,29 @@ class Memory:
                 age = time.monotonic() - self.born.setdefault(pid, time.monotonic())
                 self.samples.setdefault(name, []).append((pid, age, scene.system.rss_mb(name)))
 
-    def slope(self, name: str) -> float | None:
-        """MB an hour by which a process grows once it is warm: least squares over all its lives, each with a level of
-        its own. None where no life was long enough."""
+    def slope(self, name: str) -> tuple[float, float] | None:
+        """MB an hour by which a process grows once it is warm, and the standard error of that: least squares over all
+        its lives, each with a level of its own. None where no life was long enough."""
         ages: list[float] = []
         sizes: list[float] = []
         for pid in {pid for pid, _, _ in self.samples.get(name, [])}:
             life = [(age, mb) for other, age, mb in self.samples[name] if other == pid and age >= WARM_S]
-            if len(life) >= 3:
+            if len(life) >= 3 and life[-1][0] - WARM_S >= SEEN_S:
                 at, mb = np.array(life).T
                 ages += list(at - at.mean())
                 sizes += list(mb - mb.mean())
         spread = float(np.dot(ages, ages))
-        return float(np.dot(ages, sizes)) / spread * 3600 if spread else None
+        if not spread or len(ages) < 4:
+            return None
+        rate = float(np.dot(ages, sizes)) / spread
+        left = np.array(sizes) - rate * np.array(ages)
+        error = float(np.sqrt(np.dot(left, left) / (len(ages) - 2) / spread))
+        return rate * 3600, error * 3600
 
 
 class Soak:
-    """What goes wrong, when, by a seed."""
+    """What goes wrong, when, by a seed. In each quarter of the time one of the services is spared from dying, so
+    that its memory can be watched."""
 
     def __init__(self, seconds: float, every_s: float, seed: int) -> None:
         self._seconds, self._every_s, self._dice = seconds, every_s, random.Random(seed)
@@ -73,17 +81,19 @@ class Soak:
 
     async def inject(self, scene: Scene) -> None:
         """A fault every so often until the time is over; what was hurt is up again before the next."""
-        ends = time.monotonic() + self._seconds
+        began = time.monotonic()
+        ends = began + self._seconds
         while time.monotonic() < ends:
             due = time.monotonic() + self._every_s
-            await self._one(scene)
+            quarter = int((time.monotonic() - began) / self._seconds * len(SERVICES))
+            await self._one(scene, spared=SERVICES[min(quarter, len(SERVICES) - 1)])
             while time.monotonic() < due:
                 await asyncio.sleep(min(5.0, max(0.1, due - time.monotonic())))
                 self.memory.look(scene)
             print(f"{ends - time.monotonic():6.0f} s left, {scene.load.events} events", file=sys.stderr, flush=True)
         scene.notes.append(", ".join(f"{count} {name}" for name, count in sorted(self.faults.items())))
 
-    async def _one(self, scene: Scene) -> None:
+    async def _one(self, scene: Scene, *, spared: str) -> None:
         system = scene.system
         kind = self._dice.choice(("kill", "kill", "stop", "freeze", "broker killed"))
         if kind == "broker killed":
@@ -96,7 +106,7 @@ class Soak:
             system.signal(name, signal.SIGCONT)
             scene.need(system.alive(name), f"{name} died of standing still")
         else:
-            name = self._dice.choice(SERVICES)
+            name = self._dice.choice([service for service in SERVICES if service != spared])
             await (system.kill(name) if kind == "kill" else system.stop(name))
             await system.start(name)
         scene.kills += kind in ("kill", "broker killed")
@@ -110,10 +120,12 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
     row = Row(0, f"soak of {options.minutes:g} minutes", plan.inject, per_s=per_s)
     report = await play(row, folder, short=False, seed=options.seed)
     slopes = {name: plan.memory.slope(name) for name in SERVICES}
-    grown = [f"{name} {slope:+.1f}" for name, slope in slopes.items() if slope is not None]
+    grown = [f"{name} {slope[0]:+.1f} ± {slope[1]:.1f}" for name, slope in slopes.items() if slope is not None]
     notes = (*report.notes, f"memory, MB an hour once warm: {', '.join(grown) or 'no life was long enough'}")
     fat = [
-        f"{name} grows by {slope:.0f} MB an hour" for name, slope in slopes.items() if (slope or 0) > FLAT_MB_PER_HOUR
+        f"{name} grows by {slope[0]:.0f} MB an hour"
+        for name, slope in slopes.items()
+        if slope is not None and slope[0] - 2 * slope[1] > FLAT_MB_PER_HOUR
     ]
     long_enough = options.minutes >= 10  # in less, warming up is most of what there is to see
     return replace(report, notes=notes, problems=(*report.problems, *(fat if long_enough else ())))
