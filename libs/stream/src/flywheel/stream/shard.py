@@ -59,7 +59,7 @@ class Shard:
     """Folds batches into its state; after `revoke` it neither commits nor emits.
 
     Attributes:
-        ends: where the log ended when the shard was taken over, of partitions not read so far yet.
+        ends: where the log ended when the shard was taken over, of partitions that were not read so far then.
         acknowledged: next offsets as of the last batch whose outbox is acknowledged; what the group may be told.
     """
 
@@ -80,9 +80,8 @@ class Shard:
         self._sending = asyncio.Lock()
 
     def _catching_up(self) -> bool:
-        for partition in [p for p, end in self.ends.items() if self.state.offsets.get(p, 0) >= end]:
-            del self.ends[partition]
-        return bool(self.ends)
+        # A copy: this runs in the fold's thread, and a take-over may write there meanwhile.
+        return any(self.state.offsets.get(p, 0) < end for p, end in tuple(self.ends.items()))
 
     @property
     def unsent(self) -> int:

@@ -146,7 +146,7 @@ class _Batch:
                 self._learned(feature).forget_others(feature.history)
         for request, data in list(self._state.scan("requests")):
             entry = Entry.decode(data)
-            project = request.partition(SEPARATOR)[0]
+            project = _project_of(request)
             if any(feature_key(project, name) in changed for name, _, _ in entry.decided()):
                 self._settle(request, entry)
                 self._look(request, entry)
@@ -197,11 +197,14 @@ class _Batch:
 
     def _too_late(self, request: str, decision: Part) -> bool:
         """Whether a decision came so late that its request would have been let go: told again it would count twice."""
-        found = self._feature(request[: request.index(SEPARATOR)], decision[2])
+        found = self._feature(_project_of(request), decision[2])
         if found.history is None:
             return False
-        window_us = found.history.at(decision[0]).window_us
-        return bool(decision[-1] > window_us + self._grace_us)
+        return bool(decision[0] + decision[-1] > self._ends_us(decision, found.history))
+
+    def _ends_us(self, decision: Part, known: History) -> int:
+        """Until when parts of a request count by one of its decisions: its window and the grace."""
+        return int(decision[0] + known.at(decision[0]).window_us + self._grace_us)
 
     def _settle(self, request: str, entry: Entry) -> None:
         """Set from when until when parts of a request count: by its first decision, and by those that came while they
@@ -211,14 +214,14 @@ class _Batch:
             decisions = decisions + entry.late[DECISION]
         if len(decisions) > 1:
             decisions = sorted(decisions, key=lambda part: (part[0] + part[-1], part[0], part[1]))
-        project = request[: request.index(SEPARATOR)]
+        project = _project_of(request)
         since_us = until_us = 0
         for part in decisions:
             known = self._feature(project, part[2]).history
             if known is None:
                 continue
             came_us = part[0] + part[-1]
-            ends_us = part[0] + known.at(part[0]).window_us + self._grace_us
+            ends_us = self._ends_us(part, known)
             if not until_us:
                 since_us, until_us = max(1, came_us - self._unclaimed_us), max(came_us, ends_us)
             elif came_us <= until_us:
@@ -255,7 +258,7 @@ class _Batch:
         That is when the next window closes, else when to let the request go.
         """
         judged: list[tuple[_Feature, Terms, bool]] = []
-        project = request[: request.index(SEPARATOR)]
+        project = _project_of(request)
         leaves_us, closes_us = entry.until_us, 0
         for name, first_us, last_us in entry.decided():
             feature = self._feature(project, name)
@@ -315,3 +318,7 @@ def _timer_key(due_us: int, request: str) -> str:
 
 def _request_of(timer_key: str) -> str:
     return timer_key[16:]
+
+
+def _project_of(request: str) -> str:
+    return request[: request.index(SEPARATOR)]
