@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,6 +22,8 @@ from flywheel.events import Codec, LocalRegistry
 from flywheel.pricing import bundled_prices
 from flywheel_ingest.core import Core
 from flywheel_ingest.items import KINDS, ItemRules, Limits
+
+sys.path.insert(0, str(Path(__file__).parent))  # what tests share besides: ingest_parts
 
 START_NS = 1_795_234_140_000_000_000  # 2026-11-21T04:09:00Z
 TRACE = bytes.fromhex("4bf92f3577b34da6a3ce929d0e0e4736")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,68 +13,18 @@ import httpx
 import orjson
 import pytest
 from google.rpc.status_pb2 import Status
+from ingest_parts import JSON, Broker, Gated, client, ingest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from flywheel.events import Codec, LocalRegistry
-from flywheel.observe import Health, Metrics
-from flywheel.pricing import bundled_prices
-from flywheel.stream import MemoryBus, Publisher
-from flywheel_ingest.adapters import KafkaFactLog
-from flywheel_ingest.core import Fact
-from flywheel_ingest.http import Ingest
-from flywheel_ingest.items import Kind
-from flywheel_ingest.ports import FactLog
-from flywheel_ingest.settings import IngestSettings
-from flywheel_ingest.wiring import build_core, build_ingest
-
-NOW_US = 1_795_234_200_000_000
 PROTOBUF = {"content-type": "application/x-protobuf"}
-JSON = {"content-type": "application/json"}
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"}
 CANARY = "s3cret-canary"
-
-
-@dataclass
-class Broker:
-    """The in-memory broker, with what it holds read back."""
-
-    bus: MemoryBus = field(default_factory=MemoryBus)
-    codec: Codec = field(default_factory=lambda: Codec(LocalRegistry.load()))
-
-    def values(self, topic: str = "llm-calls") -> list[dict[str, Any]]:
-        return [self.codec.decode(record.value or b"").value for record in self.bus.records(topic)]
-
-
-class Gated:
-    """A log that acknowledges nothing until it is let go."""
-
-    def __init__(self, log: FactLog) -> None:
-        self._log = log
-        self.gate = asyncio.Event()
-
-    async def write(self, kind: Kind, facts: Sequence[Fact], traceparent: str | None) -> None:
-        await self.gate.wait()
-        await self._log.write(kind, facts, traceparent)
 
 
 @pytest.fixture
 def broker() -> Broker:
     return Broker()
-
-
-async def ingest(broker: Broker, tmp_path: Path, **settings: Any) -> Ingest:
-    made = IngestSettings(state_dir=tmp_path, **settings)
-    health = Health()
-    log = KafkaFactLog(broker.bus, Publisher(broker.bus, broker.codec, source="ingest"), health, timeout_s=1)
-    assert await log.ask()
-    core = build_core(made, broker.codec, bundled_prices())
-    return build_ingest(made, core, log, metrics=Metrics(), health=health, clock_us=lambda: NOW_US)
-
-
-def client(of: Ingest) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(of.app(), raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://ingest")
 
 
 def status_in(answer: httpx.Response) -> tuple[int, str]:
