@@ -144,8 +144,8 @@ async def appended(bootstrap: str, topic: str) -> int:
         await consumer.stop()
 
 
-async def from_kafka(bootstrap: str, folder: Path) -> tuple[float, float, float]:
-    """Return outcomes a second, CPU microseconds each, and the bare loop's events a second."""
+async def produce(bootstrap: str) -> int:
+    """Put charter and facts on the log; return how many facts."""
     now_us = time.time_ns() // 1000 - REQUESTS * 100
     publisher = Publisher(KafkaBus(bootstrap, client_id="facts"), Codec(load_registry()), source="bench")
     await publisher.start()
@@ -154,7 +154,13 @@ async def from_kafka(bootstrap: str, folder: Path) -> tuple[float, float, float]
     for start in range(0, len(everything), 2000):
         await publisher.publish(everything[start : start + 2000])
     await publisher.stop()
-    bare = await bare_consume(bootstrap, list(FACTS), len(everything))
+    return len(everything)
+
+
+async def from_kafka(bootstrap: str, folder: Path) -> tuple[float, float, float]:
+    """Return outcomes a second, CPU microseconds each, and the bare loop's events a second."""
+    published = await produce(bootstrap)
+    bare = await bare_consume(bootstrap, list(FACTS), published)
     environment = {"FLYWHEEL_KAFKA_BOOTSTRAP": bootstrap, "FLYWHEEL_STATE_DIR": str(folder), "FLYWHEEL_OPS_PORT": "0"}
     with (folder / "log").open("w") as log:
         command = [sys.executable, "-m", "flywheel_bandit"]

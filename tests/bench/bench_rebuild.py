@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,13 +22,12 @@ import bench_bandit
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from baselines import bare_consume
-from bench_bandit import FACTS, appended, charter, facts
+from bench_bandit import FACTS, appended, produce
 from harness import Result, write
 
-from flywheel.events import Codec, load_registry, topics
+from flywheel.events import topics
 from flywheel.local.kafka import KafkaNode
 from flywheel.local.topic_admin import create_topics
-from flywheel.stream import KafkaBus, Output, Publisher
 
 COMMAND = "python tests/bench/run.py rebuild"
 REQUESTS = 20_000
@@ -53,18 +51,6 @@ async def service(name: str, folder: Path, bootstrap: str) -> AsyncIterator[None
     finally:
         process.terminate()
         await process.wait()
-
-
-async def produce(bootstrap: str) -> None:
-    """Put charter and facts on the log."""
-    now_us = time.time_ns() // 1000 - REQUESTS * 100
-    publisher = Publisher(KafkaBus(bootstrap, client_id="facts"), Codec(load_registry()), source="bench")
-    await publisher.start()
-    await publisher.publish([Output("charters", "default/answers", "charter", charter(now_us))])
-    everything = list(facts(now_us))
-    for start in range(0, len(everything), 2000):
-        await publisher.publish(everything[start : start + 2000])
-    await publisher.stop()
 
 
 async def from_kafka(bootstrap: str, folder: Path) -> float:

@@ -130,13 +130,36 @@ class MemoryBus:
         self._groups[group].committed.update(offsets)
 
 
-class MemoryConsumer:
+class Positions:
+    """Where a consumer in memory reads on, by partition, and which it leaves alone."""
+
+    def __init__(self) -> None:
+        self._next: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """See the port."""
+        return frozenset(self._next)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """See the port."""
+        self._next[partition] = offset
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """See the port."""
+        self._paused |= set(partitions)
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """See the port."""
+        self._paused -= set(partitions)
+
+
+class MemoryConsumer(Positions):
     """See `flywheel.stream.ports.Consumer`."""
 
     def __init__(self, bus: MemoryBus, topics: Sequence[str], group: str | None, listener: Listener | None) -> None:
+        super().__init__()
         self._bus, self.topics, self._group, self._listener = bus, list(topics), group, listener
-        self._next: dict[TopicPartition, int] = {}
-        self._paused: set[TopicPartition] = set()
 
     async def start(self) -> None:
         """Join the group, or take everything."""
@@ -181,22 +204,6 @@ class MemoryConsumer:
         if not found:
             await asyncio.sleep(min(timeout_ms, 1) / 1000)
         return found
-
-    def assignment(self) -> frozenset[TopicPartition]:
-        """See the port."""
-        return frozenset(self._next)
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        """See the port."""
-        self._next[partition] = offset
-
-    def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """See the port."""
-        self._paused |= set(partitions)
-
-    def resume(self, partitions: Iterable[TopicPartition]) -> None:
-        """See the port."""
-        self._paused -= set(partitions)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See the port."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from flywheel.stream import MemoryBus, Outgoing, RawRecord, TopicPartition, Unavailable
+from flywheel.stream.memory import Positions
 from flywheel.stream.ports import Listener
 from flywheel.testkit.simulation.loop import Dead, Process
 
@@ -207,16 +208,15 @@ class Sender:
             raise Unavailable("producing: no answer", 0.0)
 
 
-class Member:
+class Member(Positions):
     """See `flywheel.stream.ports.Consumer`. A task of its own keeps up with the group."""
 
     def __init__(
         self, broker: Broker, process: Process, topics: Sequence[str], group: Group | None, listener: Listener | None
     ) -> None:
+        super().__init__()
         self.process, self._broker, self._topics = process, broker, tuple(topics)
         self._group, self._listener = group, listener
-        self._next: dict[TopicPartition, int] = {}
-        self._paused: set[TopicPartition] = set()
         self._generation = 0
         self._following: asyncio.Task[None] | None = None
         self.called = asyncio.Event()
@@ -293,22 +293,6 @@ class Member:
                 self._next[partition] = taken[-1].offset + 1
                 max_records -= len(taken)
         return found
-
-    def assignment(self) -> frozenset[TopicPartition]:
-        """See the port."""
-        return frozenset(self._next)
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        """See the port."""
-        self._next[partition] = offset
-
-    def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """See the port."""
-        self._paused |= set(partitions)
-
-    def resume(self, partitions: Iterable[TopicPartition]) -> None:
-        """See the port."""
-        self._paused -= set(partitions)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See the port; who is out of the group is refused."""
