@@ -20,7 +20,7 @@ from flywheel_ingest.http import Ingest
 from flywheel_ingest.items import Kind
 from flywheel_ingest.ports import FactLog
 from flywheel_ingest.settings import IngestSettings
-from flywheel_ingest.wiring import build_core, build_ingest
+from flywheel_ingest.wiring import build_core, build_ingest, build_redaction
 
 NOW_US = 1_795_234_200_000_000
 JSON = {"content-type": "application/json"}
@@ -56,7 +56,8 @@ async def ingest(broker: Broker, tmp_path: Path, **settings: Any) -> Ingest:
     log = KafkaFactLog(broker.bus, publisher, health, timeout_s=1)
     assert await log.ask()
     core = build_core(made, broker.codec, bundled_prices())
-    return build_ingest(made, core, log, metrics=Metrics(), health=health, clock_us=lambda: NOW_US)
+    redaction = build_redaction(made, broker.codec)
+    return build_ingest(made, core, log, redaction, metrics=Metrics(), health=health, clock_us=lambda: NOW_US)
 
 
 def client(of: Ingest) -> httpx.AsyncClient:

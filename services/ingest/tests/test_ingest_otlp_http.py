@@ -270,7 +270,7 @@ async def test_content_reaches_no_topic_and_is_counted(broker: Broker, tmp_path:
     records = [record for topic in topics for record in broker.bus.records(topic)]
     assert len(records) == 3
     assert not [record for record in records if CANARY.encode() in (record.value or b"")]
-    assert service.metrics.value("ingest_redactions_total", kind="otlp_content") == 7 + 1 + 1 + 1 + 1
+    assert service.metrics.value("ingest_content_dropped_total", reason="otlp") == 7 + 1 + 1 + 1 + 1
 
 
 async def test_a_large_export_is_taken_whole(broker: Broker, tmp_path: Path, otlp: Any) -> None:

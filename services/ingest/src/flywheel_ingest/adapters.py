@@ -8,20 +8,26 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from flywheel.observe import Health, logger
+from flywheel.observe import Health, Metrics, logger
 from flywheel.stream import Bus, Output, Publisher, Unavailable
 from flywheel_ingest.core import Fact
 from flywheel_ingest.items import CONTENT_EVENT, CONTENT_TOPIC, KINDS, Kind
-from flywheel_ingest.ports import LogAway
+from flywheel_ingest.ports import FactLog, LogAway
+from flywheel_ingest.redacting import Redaction
 
 KEY_BYTES: Final = 32
 HASH_HEX_DIGITS: Final = 32
 RETRY_S: Final = 1.0
 KAFKA: Final = "kafka"
+ASIDE_CHARS: Final = 16 << 10
+"""More text than this, a hundredth of a second of work, is redacted in a thread, so that others are answered."""
+LONGEST_POLICY_CHARS: Final = 2_000_000
+"""More than a policy may have, so that one that is cut off is refused instead of read in part."""
 
 
 class KafkaFactLog:
@@ -85,6 +91,41 @@ class KafkaFactLog:
         """Disconnect; what was acknowledged stays, nothing else was promised."""
         if self._connected:
             await self._publisher.stop()
+
+
+class RedactedLog:
+    """A log of facts in front of another: what passes is redacted, whichever door it came in by. One thread redacts
+    what takes long, in turn, so that many large batches cannot take the event loop's share of the core."""
+
+    def __init__(self, log: FactLog, redaction: Redaction, metrics: Metrics) -> None:
+        self.behind = log
+        self._redaction = redaction
+        self._metrics = metrics
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="redact")
+
+    async def write(self, kind: Kind, facts: Sequence[Fact], traceparent: str | None) -> None:
+        """See ``FactLog``."""
+        if self._redaction.weight(kind.name, facts) > ASIDE_CHARS:
+            loop = asyncio.get_running_loop()
+            outcome = await loop.run_in_executor(self._thread, self._redaction.redact, kind.name, facts)
+        else:
+            outcome = self._redaction.redact(kind.name, facts)
+        for found, count in outcome.found.items():
+            self._metrics.count("ingest_redactions_total", count, kind=found)
+        for reason, count in outcome.dropped.items():
+            self._metrics.count("ingest_content_dropped_total", count, reason=reason)
+        await self.behind.write(kind, outcome.facts, traceparent)
+
+
+def redaction_policies(path: Path | None) -> tuple[str, str | None]:
+    """The policies' text and, where their file cannot be read, why: then nothing can be redacted."""
+    if path is None:
+        return "", None
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(LONGEST_POLICY_CHARS), None
+    except (OSError, UnicodeDecodeError) as error:
+        return "", f"the policy file {path} cannot be read: {type(error).__name__}"
 
 
 def now_us() -> int:

@@ -70,12 +70,17 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What admission needs besides the items: rules by kind, limits, prices, and the keyed hash of users."""
+    """What admission needs besides the items: rules by kind, limits, prices, and the keyed hash of users.
+
+    ``digest_key``: the digest of an item, of which ids are made, is keyed, else whoever reads a topic could try which
+    user or which redacted number makes the id that stands there.
+    """
 
     rules: Mapping[KindName, ItemRules]
     limits: Limits
     prices: PriceBook
     hash_user: Callable[[str, str], str]
+    digest_key: bytes = b""
 
     def admit(self, kind: KindName, items: Sequence[object], now_us: int) -> Admission:
         """Divide the items of a batch into facts and refusals. ``now_us``: our clock, microseconds since the epoch."""
@@ -104,7 +109,7 @@ class Core:
         raw = orjson.dumps(event, option=_SORTED)
         if len(raw) > self.limits.max_item_bytes:
             raise _Refused(FieldError("", f"is {len(raw)} bytes as JSON, at most {self.limits.max_item_bytes}"))
-        digest = blake2b(raw, digest_size=DIGEST_BYTES).digest()
+        digest = blake2b(raw, digest_size=DIGEST_BYTES, key=self.digest_key).digest()
         self._normalise(rules, event, now_us)
         own_id = event.get("event_id")
         if own_id is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, SecretStr
@@ -40,6 +41,12 @@ class IngestSettings(ServiceSettings):
     )
     user_hash_key: SecretStr | None = Field(
         None, description="Key of the hash of user ids; absent: one made at first use and kept in the state folder."
+    )
+    redaction_policy_file: Path | None = Field(
+        None, description="TOML that says what is done with personal data and secrets; absent: all are masked but URLs."
+    )
+    redaction_key: SecretStr | None = Field(
+        None, description="Key of the hashes that a policy may ask for, at least 16 bytes."
     )
 
     def limits(self) -> Limits:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 from collections.abc import Callable
 
 from flywheel.events import Codec, load_registry
-from flywheel.observe import Health, Metrics, flush_traces, operations_app, serve, stop_on_signals
+from flywheel.observe import Health, Metrics, flush_traces, logger, operations_app, serve, stop_on_signals
 from flywheel.pricing import PriceBook, bundled_prices
 from flywheel.stream import KafkaBus, Publisher
-from flywheel_ingest.adapters import KafkaFactLog, now_us, user_hash_key, user_hasher
+from flywheel_ingest.adapters import (
+    KafkaFactLog,
+    RedactedLog,
+    now_us,
+    redaction_policies,
+    user_hash_key,
+    user_hasher,
+)
 from flywheel_ingest.core import Core
 from flywheel_ingest.http import Ingest
 from flywheel_ingest.items import KINDS, ItemRules
 from flywheel_ingest.ports import FactLog
+from flywheel_ingest.redacting import Redaction
 from flywheel_ingest.settings import IngestSettings
 from flywheel_ingest.window import RecentIds
 
@@ -28,21 +37,39 @@ def build_core(settings: IngestSettings, codec: Codec, prices: PriceBook) -> Cor
         limits=settings.limits(),
         prices=prices,
         hash_user=user_hasher(key),
+        digest_key=hmac.digest(key, b"flywheel/ingest/digest", "sha256"),
     )
+
+
+def build_redaction(settings: IngestSettings, codec: Codec) -> Redaction:
+    """Redaction under these settings; where it cannot work, for some projects or all, the log says why."""
+    policies, closed = redaction_policies(settings.redaction_policy_file)
+    configured = settings.redaction_key
+    redaction = Redaction(
+        policies,
+        configured.get_secret_value().encode() if configured else None,
+        codec.schema,
+        most_bytes=settings.max_item_bytes,
+        closed=closed,
+    )
+    if redaction.warning is not None:
+        logger("ingest.redaction").error("texts are dropped", why=redaction.warning)
+    return redaction
 
 
 def build_ingest(
     settings: IngestSettings,
     core: Core,
     log: FactLog,
+    redaction: Redaction,
     *,
     metrics: Metrics,
     health: Health,
     clock_us: Callable[[], int] = now_us,
 ) -> Ingest:
-    """Ingest over a core and a log of facts; a test passes its own log or clock."""
+    """Ingest over a core and a log of facts, which gets them redacted; a test passes its own log or clock."""
     recent = RecentIds(settings.recent_ids)
-    return Ingest(core, log, recent, settings, metrics, health, clock_us)
+    return Ingest(core, RedactedLog(log, redaction, metrics), recent, settings, metrics, health, clock_us)
 
 
 async def run(settings: IngestSettings) -> None:
@@ -54,7 +81,7 @@ async def run(settings: IngestSettings) -> None:
         bus, Publisher(bus, codec, source=settings.service), health, timeout_s=settings.publish_timeout_s
     )
     core = build_core(settings, codec, bundled_prices())
-    app = build_ingest(settings, core, log, metrics=metrics, health=health).app()
+    app = build_ingest(settings, core, log, build_redaction(settings, codec), metrics=metrics, health=health).app()
     stop_on_signals(stop)
     grace_s = settings.publish_timeout_s + 1
     servers = [serve(app, settings.host, settings.port, stop=stop, grace_s=grace_s)]

@@ -117,7 +117,7 @@ class _Exports:
                 kind = RECORD_KINDS[self.signal]
                 self.ingest.metrics.count("ingest_items_total", count, kind=kind, verdict=verdict)
         if taken.content:
-            self.ingest.metrics.count("ingest_redactions_total", taken.content, kind="otlp_content")
+            self.ingest.metrics.count("ingest_content_dropped_total", taken.content, reason="otlp")
 
 
 def _screen(facts: list[Fact], kind: Kind, recent: RecentIds) -> Admission:
