@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Final
 
 import aiokafka
@@ -26,6 +27,8 @@ HOUR_US: Final = 3_600_000_000
 LATE_US: Final = HOUR_US // 2
 TOO_LATE_US: Final = 48 * HOUR_US
 SPREAD_US: Final = 20_000_000
+SKEWED: Final = Path(__file__).with_name("skewed")
+"""Goes on the path of a process whose clock is to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)

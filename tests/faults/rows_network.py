@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import signal
 
@@ -74,9 +75,11 @@ async def slow_consumer(scene: Scene) -> None:
 
 
 async def disk_full(scene: Scene) -> None:
-    """Row 14. The bandit's disk fills up: no file of it may grow beyond what it has (a limit of the process,
-    RLIMIT_FSIZE, as a small file system needs root). It ends with a clear message instead of going on with half a
-    write, and when there is room again it resumes from a whole state. The broker's own disk is not filled here."""
+    """Row 14. Disks fill up, one after the other. No file of the bandit, then of the broker, may grow beyond what it
+    has (a limit of the process, RLIMIT_FSIZE, as a small file system needs root). The bandit ends with a clear message
+    instead of going on with half a write, and the broker ends by its own rule for a log folder that fails; when there
+    is room again both resume from a whole state. The recorder is told to want more free space than there is: it
+    waits, says so, and drains afterwards."""
     system = scene.system
     await scene.under_load(3)
     largest = max(path.stat().st_size for path in system.states.rglob("*.sqlite*"))
@@ -90,3 +93,30 @@ async def disk_full(scene: Scene) -> None:
     await system.start("bandit")
     await goes_on(scene)
     scene.notes.append(f"the bandit ended with exit {status} when its files could not grow beyond {largest} bytes")
+    await _recorder_without_room(scene)
+    await _broker_without_room(scene)
+
+
+async def _recorder_without_room(scene: Scene) -> None:
+    system = scene.system
+    await system.stop("recorder")
+    system.spawn("recorder", FLYWHEEL_MIN_FREE_BYTES=str(1 << 60))
+    await until(lambda: system.metric("recorder", "stream_retries_total") > 0, "the recorder waits for room")
+    await scene.under_load(3)
+    said = system.tail("recorder", 200)
+    scene.need("NOT_ENOUGH_SPACE" in said, f"the recorder does not say that it has no room: {said[-300:]}")
+    await system.stop("recorder")
+    await system.start("recorder")
+
+
+async def _broker_without_room(scene: Scene) -> None:
+    kafka = scene.system.kafka
+    largest = max(path.stat().st_size for path in (kafka.data_dir / "log").rglob("*.log"))
+    resource.prlimit(kafka.process_id.pid, resource.RLIMIT_FSIZE, (largest, largest))
+    await until(lambda: not kafka.running, "the broker has ended")
+    scene.kills += 1
+    await asyncio.to_thread(kafka.kill)
+    await scene.under_load(2)
+    await scene.system.start_kafka()
+    await goes_on(scene)
+    scene.notes.append(f"the broker ended when its files could not grow beyond {largest} bytes")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
+from pathlib import Path
+from typing import Final
 
 import httpx
 from aiokafka.admin import AIOKafkaAdminClient
@@ -17,6 +20,7 @@ from flywheel.stream import KafkaBus, Outgoing
 from flywheel.testkit.draining import ask_sql, read_topic
 
 LETTERS = b"llm-calls.dlq"
+MOST_PARTS: Final = 1
 AGAIN = ("llm-decisions", "llm-calls", "llm-feedback")
 
 
@@ -40,8 +44,8 @@ async def duplicates(scene: Scene) -> None:
 async def store_away(scene: Scene) -> None:
     """Row 11. ClickHouse is embedded in the recorder, so it is away when that is: killed for a while; killed right
     after a write; then standing still, and a reply lost after the write (the insert is done, and the recorder is told
-    that it failed). The lag grows and is worked off, no row is there twice. Too many parts cannot be provoked here:
-    the engine has no server whose limit could be lowered."""
+    that it failed); then so low a limit of parts that it refuses inserts ("too many parts") until the limit is taken
+    away. The lag grows and is worked off, no row is there twice, and none is taken for a bad one."""
     system, ledger = scene.system, scene.load.ledger
     away_s = 3 if scene.short else 20
     await system.kill("recorder")
@@ -59,7 +63,28 @@ async def store_away(scene: Scene) -> None:
         lambda: system.metric("recorder", "stream_retries_total") > 0, "the reply lost after a write is noticed"
     )
     await until(lambda: calls_in_view(scene) >= sent, "what came while the recorder stood still is in the view")
+    await _too_many_parts(scene, away_s)
     scene.notes.append(f"{sent} calls caught up with, recorder's memory {system.rss_mb('recorder'):.0f} MB")
+
+
+async def _too_many_parts(scene: Scene, seconds: float) -> None:
+    system = scene.system
+    await _limit_parts(scene, str(MOST_PARTS))
+    await until(lambda: system.metric("recorder", "stream_retries_total") > 0, "too many parts refuse an insert")
+    await scene.under_load(seconds)
+    scene.need("Too many parts" in system.tail("recorder", 200), "the recorder does not say why it waits")
+    sent = len(scene.load.ledger.ids_sent("llm-calls"))
+    await _limit_parts(scene, "default")
+    await until(lambda: calls_in_view(scene) >= sent, "what came meanwhile is in the view")
+
+
+async def _limit_parts(scene: Scene, most: str) -> None:
+    """While the recorder is stopped, as its engine is embedded."""
+    await scene.system.stop("recorder")
+    tool, folder = Path(__file__).with_name("parts_limit.py"), scene.system.folder / "clickhouse"
+    child = await asyncio.create_subprocess_exec(sys.executable, str(tool), str(folder), "llm_calls", most)
+    scene.need(await child.wait() == 0, f"the limit of parts could not be set to {most}")
+    await scene.system.start("recorder")
 
 
 def calls_in_view(scene: Scene) -> int:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flywheel.events import topics
 from flywheel.events.examples import examples
-from flywheel.store import TABLES, table_columns
+from flywheel.store import TABLES, StoreUnavailable, table_columns
 from flywheel_recorder.adapters import FileStaging, Inserter, TableStaging, Target
 from flywheel_recorder.core import Refused, Row
 from flywheel_recorder.plain import PlainInserter
@@ -168,6 +168,32 @@ def test_a_row_that_spoils_the_insert_is_found_by_halving(engine: Engine) -> Non
     assert engine.rows("SELECT groupArray(revision) FROM (SELECT revision FROM charters ORDER BY revision)") == [
         ([0, 1, 2, 3, 4, 6, 7, 8],)
     ]
+
+
+def test_a_disk_that_is_nearly_full_takes_no_rows_and_no_row_is_blamed(engine: Engine) -> None:
+    """The engine itself reports an insert as done whose files were cut short by a disk that filled up meanwhile."""
+    target = Target("charters", shape(engine, "charter"), {2: 10})
+    rows = rows_of(engine, "charter", [examples("charter")["two-arms"]])
+    engine.client.command("TRUNCATE TABLE charters")
+    inserter = Inserter(engine.client, FileStaging(engine.folder / "staging-full"), engine.codec)
+    engine.client.command(f"SET min_free_disk_bytes_to_perform_insert = {1 << 60}")
+    try:
+        with pytest.raises(StoreUnavailable, match="free"):
+            inserter.insert(target, rows)
+    finally:
+        engine.client.command("SET min_free_disk_bytes_to_perform_insert = 0")
+    assert engine.rows("SELECT count() FROM charters") == [(0,)]
+    assert inserter.insert(target, rows) == {}
+
+
+def test_a_block_that_cannot_be_staged_waits(engine: Engine, tmp_path: Path) -> None:
+    target = Target("charters", shape(engine, "charter"), {2: 10})
+    staging = FileStaging(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(StoreUnavailable, match="gone"):
+        Inserter(engine.client, staging, engine.codec).insert(
+            target, rows_of(engine, "charter", [examples("charter")["two-arms"]])
+        )
 
 
 def test_a_process_that_died_leaves_no_staged_files(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from flywheel_recorder.shapes import Shape, position_columns, quote, stage
 
 _TRANSIENT: Final = frozenset(
     {
+        74,  # CANNOT_READ_FROM_FILE_DESCRIPTOR
+        75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR
         159,  # TIMEOUT_EXCEEDED
         160,  # TOO_SLOW
         164,  # READONLY
@@ -63,10 +65,13 @@ class FileStaging:
 
     @contextmanager
     def stage(self, shape: Shape, rows: Sequence[Row]) -> Iterator[str]:
-        """See `Staging.stage`."""
+        """See `Staging.stage`. Raises StoreUnavailable: the disk does not take the file."""
         path = self._folder / f"{os.getpid()}-{next(self._numbers)}.avro"
-        path.write_bytes(stage(shape.header, [row.staged() for row in rows]))
         try:
+            try:
+                path.write_bytes(stage(shape.header, [row.staged() for row in rows]))
+            except OSError as error:
+                raise StoreUnavailable(f"staging rows in {self._folder}: {error}") from error
             yield f"file({quote(str(path))}, 'Avro', {quote(shape.structure)})"
         finally:
             path.unlink(missing_ok=True)

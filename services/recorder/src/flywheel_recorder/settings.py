@@ -31,6 +31,12 @@ class RecorderSettings(ServiceSettings):
     remembered_ids: int = Field(
         2_000_000, ge=8, description="Newest ids remembered per table, 8 bytes each, to notice events that come twice."
     )
+    min_free_bytes: int = Field(
+        256 << 20,
+        ge=0,
+        description="Free space on the disk of the embedded engine below which nothing is inserted: the recorder "
+        "waits, as the engine does not always notice that a write came to nothing.",
+    )
     users: SecretStr | None = Field(
         None,
         description='Who may ask, as JSON {"name": {"password_sha256": "…", "content": false}}, from the file that '

@@ -31,7 +31,7 @@ def recorded_topics() -> tuple[str, ...]:
 
 
 def open_tables(
-    store: StoreSettings, staging: Path, codec: Codec, *, remembered: int, metrics: Metrics
+    store: StoreSettings, staging: Path, codec: Codec, *, remembered: int, metrics: Metrics, min_free_bytes: int = 0
 ) -> Callable[[], Tables]:
     """What opens the store, brings it up to date and gets ready to write."""
 
@@ -47,6 +47,9 @@ def open_tables(
         client = connect(store)
         for name in migrate(client):
             log.info("migrated", migration=name)
+        if store.embedded:
+            # chDB 26.9 reports an insert as done whose files were cut short by a disk that filled up meanwhile.
+            client.command(f"SET min_free_disk_bytes_to_perform_insert = {min_free_bytes}")
         sources = [
             Source(topic=t.name, event=t.event, compacted=t.compacted, has_dead_letters=t.dlq is not None)
             for t in (topics()[name] for name in recorded_topics())
@@ -93,7 +96,12 @@ async def _record(settings: RecorderSettings, metrics: Metrics, health: Health, 
     store = StoreSettings(path=settings.clickhouse_path, url=url.get_secret_value() if url else None)
     codec = Codec(load_registry())
     opened = open_tables(
-        store, settings.state_dir / NAME / "staging", codec, remembered=settings.remembered_ids, metrics=metrics
+        store,
+        settings.state_dir / NAME / "staging",
+        codec,
+        remembered=settings.remembered_ids,
+        metrics=metrics,
+        min_free_bytes=settings.min_free_bytes,
     )
     tables = await _patiently(opened, health, stop)
     if tables is None:
