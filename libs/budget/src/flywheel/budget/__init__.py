@@ -1,0 +1,1 @@
+"""Budgets: what is declared, what a call can cost, and how a deciding process holds money."""
