@@ -18,7 +18,7 @@ from flywheel.budget.bounds import (
     bound_of,
     tightest,
 )
-from flywheel.budget.money import PICO
+from flywheel.budget.money import PICO_PER_USD
 from flywheel.pricing import Buckets, bundled_prices, prices_with
 from flywheel.pricing.own import read_own_prices
 
@@ -50,7 +50,7 @@ def test_no_call_within_its_limits_costs_more_than_its_bound(
     bound = bound_of(rates, CallSize(input_tokens=told + slack, max_tokens=made + slack), Limits(), None)
     cost = book.price(buckets, provider=provider, models=(name,), at_us=at_us + later_us).cost_usd
     if cost is not None:  # a bucket the model does not have has no price
-        assert cost * PICO <= bound.pico(made + slack)
+        assert cost * PICO_PER_USD <= bound.pico(made + slack)
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-4o", "groq/llama-3.3-70b-versatile"])
@@ -61,7 +61,8 @@ def test_a_plain_call_costs_its_bound(model: str) -> None:
     bound = bound_of(rates, CallSize(input_bytes=1000, max_tokens=77), Limits(), None)
     buckets = Buckets(uncached_input_tokens=1000, visible_output_tokens=77)
     assert (
-        book.price(buckets, provider=provider, models=(name,), at_us=AT_US).cost_usd == Decimal(bound.pico(77)) / PICO
+        book.price(buckets, provider=provider, models=(name,), at_us=AT_US).cost_usd
+        == Decimal(bound.pico(77)) / PICO_PER_USD
     )
 
 
@@ -98,7 +99,7 @@ def test_own_prices_that_rise_tomorrow_count_today_and_a_pool_has_no_bound() -> 
     assert before is not None
     assert eve is not None
     assert (before.any_input, eve.any_input, eve.output) == (2_500_000, 100_000_000, 200_000_000)
-    assert eve.request == PICO // 1000
+    assert eve.request == PICO_PER_USD // 1000
     assert bounds.rates("vllm/qwen", {}, AT_US) is None
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, Decimal
 from typing import Final, NamedTuple
 
-from flywheel.budget.money import PICO
+from flywheel.budget.money import PICO_PER_USD
 from flywheel.pricing import BUCKETS, PriceBook, RateCard, Rates
 from flywheel.pricing.book import special
 
@@ -225,7 +225,7 @@ def _most(found: Iterable[BoundRates | None]) -> BoundRates:
 
 
 def _pico(usd: Decimal | None) -> int:
-    return 0 if usd is None else int((usd * PICO).to_integral_value(ROUND_CEILING))
+    return 0 if usd is None else int((usd * PICO_PER_USD).to_integral_value(ROUND_CEILING))
 
 
 def _text(value: str) -> str:

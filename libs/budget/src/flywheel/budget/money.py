@@ -1,31 +1,30 @@
-"""Money: integer picodollars inside, ``Decimal`` US dollars on the wire; exact both ways."""
+"""Money as whole numbers: a picodollar is 1e-12 US dollars, the last place of ``decimal(28, 12)`` in the schemas."""
 
 from __future__ import annotations
 
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Final
 
-PICO: Final = 10**12
-"""Picodollars in a dollar; the scale of every ``…_usd`` decimal on the wire."""
-
-_WIDE: Final = Context(prec=64)
+PICO_PER_USD: Final = 10**12
+_SCALE: Final = 12
 
 
-def usd(pico: int) -> Decimal:
-    """Picodollars as US dollars."""
-    return Decimal(pico).scaleb(-12, _WIDE)
-
-
-def pico_of(usd: Decimal) -> int:
-    """US dollars as picodollars.
+def to_pico(usd: Decimal) -> int:
+    """Return an amount of US dollars in picodollars.
 
     Raises:
-        ValueError: finer than a picodollar, or not a number.
+        ValueError: it is not finite, or has more than 12 decimal places.
     """
     if not usd.is_finite():
         raise ValueError(f"{usd} is not an amount of money")
-    scaled = usd.scaleb(12, _WIDE)
-    pico = int(scaled)
-    if pico != scaled:
-        raise ValueError(f"{usd} is finer than a picodollar")
+    numerator, denominator = usd.as_integer_ratio()
+    pico, rest = divmod(numerator * PICO_PER_USD, denominator)
+    if rest:
+        raise ValueError(f"{usd} has more than {_SCALE} decimal places")
     return pico
+
+
+def to_usd(pico: int) -> Decimal:
+    """Return picodollars as US dollars, exactly."""
+    sign, digits = (1, -pico) if pico < 0 else (0, pico)
+    return Decimal((sign, tuple(map(int, str(digits))), -_SCALE))
