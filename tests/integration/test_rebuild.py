@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from flywheel.events import Codec, load_registry, topics
+from flywheel.local.ports import free_port
 from flywheel.local.topic_admin import create_topics
 from flywheel.stream import KafkaBus, Outgoing, Output, Publisher, ShardState
 from flywheel.testkit.draining import ask_sql, state_digests
@@ -43,7 +44,7 @@ def recorder(bootstrap: str, folder: Path) -> Iterator[str]:
         "FLYWHEEL_OPS_PORT": "0",
         "FLYWHEEL_PORT_FILE": str(folder / "ports.json"),
     }
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "flywheel_recorder"], env=os.environ | environment, stderr=log
@@ -118,7 +119,7 @@ def command(bootstrap: str, state: Path, *arguments: str) -> subprocess.Complete
 
 
 def joined(digests: dict[str, str]) -> dict[str, str]:
-    return {name: digest for name, digest in digests.items() if "bandit-join" in name}
+    return {name: digest for name, digest in digests.items() if "bandit-join/" in name}
 
 
 def told_once(url: str) -> int:
@@ -197,3 +198,49 @@ async def test_a_bandit_that_lost_its_disk_comes_back_to_the_same_states(private
         assert await newest_policies(bootstrap) == ahead
         await recorded(bootstrap)
         assert told_once(url) > outcomes
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(500)
+async def test_what_stands_in_the_way_of_a_rebuild_is_said_and_can_be_overruled(
+    private_kafka: Any, tmp_path: Path
+) -> None:
+    """The recorder was away while Kafka's retention went on: some calls are in neither, others only in Kafka."""
+    bootstrap = private_kafka().bootstrap
+    await create_topics(bootstrap, topics().values())
+    everything, state = facts(12), tmp_path / "bandit-state"
+    half = len(everything) // 2
+    await publish(bootstrap, charters())
+    await publish(bootstrap, everything[:half])
+    with recorder(bootstrap, tmp_path / "recorder") as url:
+        await recorded(bootstrap)
+    seen = await edges(bootstrap, INPUTS)
+    await publish(bootstrap, everything[half:])
+    ends = await edges(bootstrap, INPUTS)
+    await run_once(bootstrap, state, batch_records=700)
+    calls = [tp for tp in ends if tp.topic == "llm-calls"]
+    await delete_before(bootstrap, {tp: (seen[tp] + ends[tp]) // 2 for tp in calls})
+    (tmp_path / "recorder" / "ports.json").unlink()
+
+    with recorder(f"127.0.0.1:{free_port()}", tmp_path / "recorder") as url:  # it answers, and cannot catch up
+        refused = command(bootstrap, state, "--from-clickhouse", url, "--force")
+        assert refused.returncode == 1 and "are in neither. --accept-loss goes on" in refused.stderr
+        assert next((state / "bandit" / "bandit-join").glob("*.sqlite")), "what was refused touches nothing"
+        made = command(bootstrap, state, "--from-clickhouse", url, "--force", "--accept-loss")
+        assert made.returncode == 0, made.stderr
+        report = json.loads(made.stdout)
+        gone = sum((seen[tp] + ends[tp]) // 2 - seen[tp] for tp in calls)
+        assert report["inexact"] == [f"{gone} records are in neither: past ClickHouse's retention, or lost"]
+        assert report["unaccounted"] == gone > 0
+        assert list(Path(report["moved_aside"]).glob("*.sqlite")), "the states that were there are kept"
+    (tmp_path / "recorder" / "ports.json").unlink()
+
+    await run_once(bootstrap, state, batch_records=300)
+    known = joined(state_digests(state))
+    with recorder(bootstrap, tmp_path / "recorder") as url:
+        await recorded(bootstrap)
+        made = command(bootstrap, state, "--from-clickhouse", url, "--force")
+        assert made.returncode == 0, made.stderr
+        assert json.loads(made.stdout)["unaccounted"] == gone
+    await run_once(bootstrap, state, batch_records=300)
+    assert joined(state_digests(state)) == known, "the same facts, whoever brought them"
