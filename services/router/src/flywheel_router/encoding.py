@@ -1,4 +1,4 @@
-"""Decision events to bytes, fast: of 27 fields 14 in a row are the same for every decision of a policy version that
+"""Decision events to bytes, fast: of 32 fields 14 in a row are the same for every decision of a policy version that
 chooses the same arm among the same arms, so those bytes are kept.
 
 The codec stays the only judge of what is right. A kept middle is cut out of what the codec wrote, and only where the
@@ -18,6 +18,11 @@ EVENT: Final = "decision"
 _FRAME_BYTES: Final = 5
 _MOST_KEPT: Final = 4096
 _DOUBLE: Final = struct.Struct("<d")
+_BUDGETED: Final = (
+    "reservations", "input_tokens_bound", "output_tokens_bound", "downgraded_from", "budget_price",
+)  # fmt: skip
+_NOT_BUDGETED: Final = bytes(len(_BUDGETED))
+"""An empty array and four nulls, as Avro writes them."""
 
 
 class DecisionEncoder:
@@ -37,7 +42,7 @@ class DecisionEncoder:
         version = event["policy_version"]
         # What a caller or a client in its own process says of an arm is its own affair: only what a policy's version
         # says of it is the same every time.
-        if not version or event["decider"] != "router":
+        if not version or event["decider"] != "router" or any(event.get(field) for field in _BUDGETED):
             return self._codec.encode(EVENT, event)
         key = (
             version, event["project"], event["policy"], event["arm"], event["propensity"], event["model"],
@@ -79,13 +84,13 @@ def before(event: Mapping[str, Any]) -> bytes:
 
 
 def after(event: Mapping[str, Any]) -> bytes:
-    """The fields after ``reason``, as Avro writes them."""
+    """The fields after ``reason`` of a decision that no budget bears on, as Avro writes them."""
     context: Mapping[str, str] = event["context"]
     pairs = [_string(name) + _string(value) for name, value in context.items()]
     written = _long(len(pairs)) + b"".join(pairs) + b"\x00" if pairs else b"\x00"
     age_ms = event["policy_age_ms"]
     age = b"\x00" if age_ms is None else b"\x02" + _DOUBLE.pack(age_ms)
-    return b"".join((written, _string(event["decider"]), age))
+    return b"".join((written, _string(event["decider"]), age, _NOT_BUDGETED))
 
 
 def _long(value: int) -> bytes:

@@ -22,6 +22,27 @@ class EventModel(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+class Alert(EventModel):
+    """Something a person or the controller should know. The same id is the same alert."""
+
+    event_id: str
+    alert_id: str
+    project: str
+    occurred_at: Micros
+    kind: str
+    severity: str
+    state: str
+    scope: dict[str, str] = Field(default_factory=dict)
+    subject: str
+    title: str
+    detail: str = ""
+    value: float | None = None
+    threshold: float | None = None
+    window_start: Micros | None = None
+    window_end: Micros | None = None
+    attributes: dict[str, str] = Field(default_factory=dict)
+
+
 class ArmBucket(EventModel):
     """Exact sums of one arm over one span of event time."""
 
@@ -43,6 +64,107 @@ class ArmSummary(EventModel):
     charter_revision: Long
     outcomes: Long
     buckets: tuple[ArmBucket, ...]
+
+
+class Budget(EventModel):
+    """What a scope may spend in a window. Compacted: the newest revision wins."""
+
+    event_id: str
+    project: str
+    budget: str
+    occurred_at: Micros
+    revision: Long
+    effective_from: Micros
+    ended: bool = False
+    scope: dict[str, str] = Field(default_factory=dict)
+    each: tuple[str, ...] = ()
+    amount_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    per: str
+    rolling_s: Long | None = None
+    time_zone: str = "UTC"
+    mode: str = "soft"
+    warn_at: tuple[float, ...] = ()
+    max_input_tokens: Long | None = None
+    max_output_tokens: Long | None = None
+    min_output_tokens: Long | None = None
+
+
+class BudgetTerms(EventModel):
+    """Terms of a budget as of one revision."""
+
+    revision: Long
+    effective_from: Micros
+    ended: bool = False
+    scope: dict[str, str] = Field(default_factory=dict)
+    each: tuple[str, ...] = ()
+    amount_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    per: str
+    rolling_s: Long | None = None
+    time_zone: str = "UTC"
+    mode: str = "soft"
+    warn_at: tuple[float, ...] = ()
+    max_input_tokens: Long | None = None
+    max_output_tokens: Long | None = None
+    min_output_tokens: Long | None = None
+
+
+class BudgetEntry(EventModel):
+    """One entry of the ledger that leases are granted from: a definition, what was spent, or what a deciding process asks for."""
+
+    event_id: str
+    project: str
+    budget: str
+    occurred_at: Micros
+    kind: str
+    instance: str = ""
+    window: str = ""
+    account: str = ""
+    source: str = ""
+    version: Long = 0
+    spent_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    settled_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    calls: Long = 0
+    unpriced: Long = 0
+    above_bound: Long = 0
+    holder: str = ""
+    incarnation: str = ""
+    seq: Long = 0
+    reserved_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    limit_wanted_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    need_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    closing: bool = False
+    terms: BudgetTerms | None = None
+
+
+class BudgetState(EventModel):
+    """Where an instance of a budget stands. Compacted by instance: the newest wins."""
+
+    event_id: str
+    project: str
+    budget: str
+    occurred_at: Micros
+    instance: str
+    scope: dict[str, str] = Field(default_factory=dict)
+    revision: Long
+    mode: str
+    ended: bool = False
+    amount_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    window: str
+    window_start: Micros
+    window_end: Micros
+    spent_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    exposure_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    available_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    stranded_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    calls: Long
+    unpriced: Long
+    above_bound: Long
+    holders: Long
+    forecast_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    forecast_low_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    forecast_high_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    price_of_money: float = 0.0
+    exhausted: bool = False
 
 
 class CallContent(EventModel):
@@ -104,6 +226,16 @@ class DeadLetterAction(EventModel):
     source_topic: str
 
 
+class Reservation(EventModel):
+    """What one hard budget was charged for the decision."""
+
+    budget: str
+    window: str
+    account: str
+    bound_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    cumulative_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+
+
 class Decision(EventModel):
     """Which arm serves a request, with the whole distribution it was drawn from."""
 
@@ -134,6 +266,11 @@ class Decision(EventModel):
     context: dict[str, str] = Field(default_factory=dict)
     decider: str
     policy_age_ms: float | None = None
+    reservations: tuple[Reservation, ...] = ()
+    input_tokens_bound: Long | None = None
+    output_tokens_bound: Long | None = None
+    downgraded_from: str | None = None
+    budget_price: float | None = None
 
 
 class Evaluation(EventModel):
@@ -183,6 +320,29 @@ class Feedback(EventModel):
     source: Literal["UNKNOWN", "USER", "BUSINESS", "AUTOMATIC"] = "UNKNOWN"
     attributes: dict[str, str] = Field(default_factory=dict)
     received_at: Micros | None = None
+
+
+class Lease(EventModel):
+    """What a holder may reserve from one account, cumulative. Compacted by account: the newest wins."""
+
+    event_id: str
+    project: str
+    budget: str
+    occurred_at: Micros
+    instance: str
+    account: str
+    holder: str
+    window: str
+    window_start: Micros | None = None
+    window_end: Micros | None = None
+    seq: Long
+    granted_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    available_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)]
+    ttl_s: float
+    scarce: bool = False
+    exhausted: bool = False
+    closed: bool = False
+    reason: str
 
 
 class LlmCall(EventModel):
@@ -326,7 +486,11 @@ class Policy(EventModel):
 
 
 MODELS: dict[str, type[EventModel]] = {
+    "alert": Alert,
     "arm_summary": ArmSummary,
+    "budget": Budget,
+    "budget_entry": BudgetEntry,
+    "budget_state": BudgetState,
     "call_content": CallContent,
     "charter": Charter,
     "dead_letter": DeadLetter,
@@ -334,6 +498,7 @@ MODELS: dict[str, type[EventModel]] = {
     "decision": Decision,
     "evaluation": Evaluation,
     "feedback": Feedback,
+    "lease": Lease,
     "llm_call": LlmCall,
     "outcome": Outcome,
     "policy": Policy,
