@@ -41,14 +41,14 @@ def request_of(row: dict[str, Any], otlp: Any) -> Any:
     return otlp.logs(otlp.log(**said, context=context))
 
 
-def taken_of(row: dict[str, Any], core: Core, otlp: Any, encoding: str) -> Taken:
+def taken_of(row: dict[str, Any], core: Core, otlp: Any, encoding: str, *, keep_content: bool = True) -> Taken:
     request = request_of(row, otlp)
     if encoding == "protobuf":
         read = protobuf.read_traces if "span" in row else protobuf.read_logs
         entries = read(request.SerializeToString(), max_records=9, max_record_bytes=99_999)
     else:
         entries = (json_body.read_traces if "span" in row else json_body.read_logs)(otlp.json(request), max_records=9)
-    return take(core, entries, NOW_US, keep_sampled_events=False)
+    return take(core, entries, NOW_US, keep_sampled_events=False, keep_content=keep_content)
 
 
 def meant(name: str, expected: Any, otlp: Any) -> Any:
@@ -71,6 +71,9 @@ def test_row(row: dict[str, Any], encoding: str, core: Core, codec: Codec, otlp:
     becomes = row["becomes"]
     assert +taken.verdicts == Counter([becomes.get("verdict", "stored")])
     assert taken.content == becomes.get("content", 0)
+    for fact in taken.facts.get("call", ()):
+        texts = {name: fact.content[name] for name in ("input_text", "output_text")} if fact.content else None
+        assert texts == becomes.get("said")
     assert {kind for kind, facts in taken.facts.items() if facts} == {kind for kind in KIND_NAMES if kind in becomes}
     for kind in KIND_NAMES:
         if kind not in becomes:
@@ -82,6 +85,11 @@ def test_row(row: dict[str, Any], encoding: str, core: Core, codec: Codec, otlp:
             found = sorted(event[name]) if name == "flags" else event[name]
             assert found == meant(name, expected, otlp), name
         assert "ann" not in map(str, event.values())
+    if encoding == "json":
+        counted = taken_of(row, core, otlp, encoding, keep_content=False)
+        kept = [fact.content for facts in counted.facts.values() for fact in facts]
+        assert not any(kept)
+        assert counted.content >= taken.content
 
 
 USAGE_PREFIXES = ("gen_ai.usage.", "llm.usage.", "llm.token_count.")
@@ -162,6 +170,7 @@ def _sent(record: dict[str, Any], signal: str) -> str:
 
 def _becomes(becomes: dict[str, Any]) -> str:
     parts = [f"{kind}: {_pairs(becomes[kind])}" for kind in KIND_NAMES if kind in becomes]
+    parts += [f"content: {_pairs(becomes['said'])}"] if "said" in becomes else []
     parts += [f"counted as `{becomes['verdict']}`, not stored"] if "verdict" in becomes else []
     parts += [f"{becomes['content']} values of content dropped"] if "content" in becomes else []
     return "; ".join(parts)

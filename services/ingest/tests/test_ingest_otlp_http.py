@@ -247,7 +247,9 @@ async def test_bytes_under_way_are_bounded_and_a_slow_body_may_come_again(
     assert [(each.status_code, each.headers["retry-after"]) for each in (full, slow)] == [(503, "3")] * 2
 
 
-async def test_content_reaches_no_topic_and_is_counted(broker: Broker, tmp_path: Path, otlp: Any) -> None:
+async def test_content_that_is_not_wanted_reaches_no_topic_and_is_counted(
+    broker: Broker, tmp_path: Path, otlp: Any
+) -> None:
     keys = (
         "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.prompt.0.content",
         "llm.input_messages.0.message.content", "traceloop.entity.input", "input.value", "some.other.attribute",
@@ -258,7 +260,7 @@ async def test_content_reaches_no_topic_and_is_counted(broker: Broker, tmp_path:
         {"gen_ai.evaluation.name": "e", "gen_ai.evaluation.score.value": 1, "gen_ai.evaluation.explanation": CANARY},
         event_name="gen_ai.evaluation.result",
     )
-    service = await ingest(broker, tmp_path)
+    service = await ingest(broker, tmp_path, otlp_content=False)
     async with client(service) as http:
         spans = otlp.traces(
             otlp.span({**CHAT, **dict.fromkeys(keys, CANARY)}, events=[event]), otlp.span({**CHAT, **large}, number=2)
@@ -271,6 +273,31 @@ async def test_content_reaches_no_topic_and_is_counted(broker: Broker, tmp_path:
     assert len(records) == 3
     assert not [record for record in records if CANARY.encode() in (record.value or b"")]
     assert service.metrics.value("ingest_content_dropped_total", reason="otlp") == 7 + 1 + 1 + 1 + 1
+
+
+@pytest.mark.parametrize("media_type", [JSON, PROTOBUF])
+async def test_content_is_redacted_whatever_form_it_has(
+    broker: Broker, tmp_path: Path, otlp: Any, media_type: dict[str, str]
+) -> None:
+    """As JSON in a text, as a structured value, and too large to be taken."""
+    span = otlp.span({**CHAT, "gen_ai.input.messages": '[{"content": "bob\\u0040example.com"}]'})
+    message = span.attributes.add(key="gen_ai.output.messages").value.array_value.values.add().kvlist_value.values.add()
+    message.key, message.value.string_value = "content", "bob@example.com"
+    prose = ["a word " * 60_000, "another"]
+    large = otlp.span({**CHAT, "gen_ai.prompt": prose[0], "gen_ai.completion": prose[1]}, number=2)
+    service = await ingest(broker, tmp_path)
+    async with client(service) as http:
+        request = otlp.traces(span, large)
+        body = otlp.json(request) if media_type == JSON else request.SerializeToString()
+        assert (await http.post("/v1/traces", content=body, headers=media_type)).status_code == 200
+    texts = {each["call_id"]: (each["input_text"], each["output_text"]) for each in broker.values("llm-content")}
+    flagged = {each["event_id"]: "content_dropped" in each["flags"] for each in broker.values()}
+    assert [texts[each] for each in sorted(texts, key=flagged.__getitem__)] == [
+        ('[{"content":"[EMAIL_ADDRESS]"}]', '[{"content":"[EMAIL_ADDRESS]"}]'),
+        (None, "another"),
+    ]
+    assert sorted(flagged.values()) == [False, True]
+    assert service.metrics.value("ingest_redactions_total", kind="email_address") == 2
 
 
 async def test_a_large_export_is_taken_whole(broker: Broker, tmp_path: Path, otlp: Any) -> None:

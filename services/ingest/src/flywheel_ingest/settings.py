@@ -34,10 +34,13 @@ class IngestSettings(ServiceSettings):
     max_future_s: int = Field(600, ge=0, description="How far occurred_at may lie ahead of our clock.")
     otlp_max_records: int = Field(20_000, ge=1, le=1_000_000, description="Most spans or log records in one export.")
     otlp_max_record_bytes: int = Field(
-        4 << 20, ge=1024, description="Largest span or log record in protobuf; content counts, though it is dropped."
+        4 << 20, ge=1024, description="Largest span or log record in protobuf, content included."
     )
     otlp_sampled_events: bool = Field(
         False, description="Whether an inference event makes a call although its span was recorded; for logs alone."
+    )
+    otlp_content: bool = Field(
+        True, description="Whether prompts, answers, explanations and comments are taken from spans and logs, redacted."
     )
     user_hash_key: SecretStr | None = Field(
         None, description="Key of the hash of user ids; absent: one made at first use and kept in the state folder."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ class Draft:
     sources: dict[str, str] = field(default_factory=dict)
     issues: list[FieldError] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
+    stored: int = 0
+    """So many values of content are in the item."""
 
     def find(self, keys: Sequence[str]) -> tuple[str, Value] | None:
         """The first of the attributes that says something, those of the record before those of its resource."""
@@ -44,6 +46,16 @@ class Draft:
         """Fill a field of the item."""
         self.item[name] = value
         self.sources[name] = source
+
+    def quote(self, name: str, keys: Iterable[str]) -> None:
+        """Fill a text field from content of the record itself."""
+        said = self.layers[0].said
+        for key in keys:
+            value = said[key]() if key in said else None
+            if isinstance(value, str) and value:
+                self.put(name, value, key)
+                self.stored += 1
+                return
 
     def texts(self, table: Mapping[str, Sequence[str]], names: Sequence[str] | None = None) -> None:
         """Fill text fields; numbers are written as their digits, since ids are often such."""

@@ -18,10 +18,11 @@ from flywheel_ingest.otlp.calls import (
     operation_of,
     sound_ids,
 )
+from flywheel_ingest.otlp.contents import forget, parts_of, put_content, values_in
 from flywheel_ingest.otlp.drafts import Draft
 from flywheel_ingest.otlp.nesting import TellBefore, told_once
 from flywheel_ingest.otlp.opinions import opinion_of_log, opinions_of_span
-from flywheel_ingest.otlp.records import Attributes, Entry, Log, Span, TooManyRecords, Unreadable
+from flywheel_ingest.otlp.records import Entry, Log, Span, TooManyRecords, Unreadable
 
 Verdict = Literal["stored", "rejected", "not_genai", "not_a_call", "left_to_span", "content_only", "told_before"]
 MAX_TOLD: Final = 10
@@ -63,13 +64,15 @@ def take(
     now_us: int,
     *,
     keep_sampled_events: bool,
+    keep_content: bool = True,
     max_facts: int = 20_000,
     told_before: TellBefore = lambda _: None,
 ) -> Taken:
     """Judge the records of a request. ``now_us``: our clock, microseconds since the epoch.
 
     ``keep_sampled_events``: whether a call's event is a call of its own right where its span was recorded too, for
-    those who export logs here and traces elsewhere; with both, the span is the better witness.
+    those who export logs here and traces elsewhere; with both, the span is the better witness. ``keep_content``:
+    whether content is taken; else it is counted only.
 
     Raises:
         TooManyRecords: they make more than ``max_facts``; a span may hold many evaluations.
@@ -77,7 +80,14 @@ def take(
     taken = Taken()
     pending: list[_Pending] = []
     for number, entry in enumerate(entries):
-        drafts, verdict, errors = _drafts(entry, taken, keep_sampled_events=keep_sampled_events)
+        parts = parts_of(entry.record)
+        if not keep_content:
+            forget(parts)
+        drafts, verdict, errors = _drafts(entry, keep_sampled_events=keep_sampled_events)
+        for draft in drafts:
+            if draft.kind == "call":
+                put_content(draft, parts, room=core.limits.max_item_bytes * 3 // 4)
+        taken.content += max(0, values_in(entry.record) - sum(draft.stored for draft in drafts))
         if verdict is not None:
             taken.verdicts[verdict] += 1
         if errors:
@@ -99,24 +109,19 @@ def _told_once(pending: list[_Pending], taken: Taken, told_before: TellBefore) -
     return kept
 
 
-def _drafts(
-    entry: Entry, taken: Taken, *, keep_sampled_events: bool
-) -> tuple[list[Draft], Verdict | None, tuple[FieldError, ...]]:
+def _drafts(entry: Entry, *, keep_sampled_events: bool) -> tuple[list[Draft], Verdict | None, tuple[FieldError, ...]]:
     """What a record becomes; a verdict where it becomes nothing."""
     match entry.record:
         case Unreadable(errors):
             return [], "rejected", errors
         case Span():
-            return _of_span(entry.record, entry, taken)
+            return _of_span(entry.record, entry)
         case Log():
-            return _of_log(entry.record, entry, taken, keep_sampled_events=keep_sampled_events)
+            return _of_log(entry.record, entry, keep_sampled_events=keep_sampled_events)
 
 
-def _of_span(span: Span, entry: Entry, taken: Taken) -> tuple[list[Draft], Verdict | None, tuple[FieldError, ...]]:
+def _of_span(span: Span, entry: Entry) -> tuple[list[Draft], Verdict | None, tuple[FieldError, ...]]:
     operation = operation_of(span.attributes)
-    if operation != NOT_GENAI:
-        taken.content += span.attributes.content
-    taken.content += sum(_content(event.name, event.attributes) for event in span.events)
     drafts = list(opinions_of_span(span, entry.resource))
     if operation not in (NOT_GENAI, NOT_A_CALL):
         unsound = sound_ids(span.trace_id, span.span_id)
@@ -129,10 +134,9 @@ def _of_span(span: Span, entry: Entry, taken: Taken) -> tuple[list[Draft], Verdi
 
 
 def _of_log(
-    log: Log, entry: Entry, taken: Taken, *, keep_sampled_events: bool
+    log: Log, entry: Entry, *, keep_sampled_events: bool
 ) -> tuple[list[Draft], Verdict | None, tuple[FieldError, ...]]:
-    name = log.event_name or str(log.attributes.values.get(names.EVENT_NAME, ""))
-    taken.content += _content(name, log.attributes)
+    name = log.name
     opinion = opinion_of_log(log, name, entry.resource)
     if opinion is not None:
         return [opinion], None, ()
@@ -149,11 +153,6 @@ def _of_log(
     if log.sampled and not keep_sampled_events:
         return [], "left_to_span", ()
     return [call_of_event(log, entry.resource, entry.scope, operation)], None, ()
-
-
-def _content(name: str, attributes: Attributes) -> int:
-    """How many values of content an event holds; some hold it in their body or under any name."""
-    return max(attributes.content, int(name in names.CONTENT_EVENTS))
 
 
 def _unsound(field_name: str) -> FieldError:

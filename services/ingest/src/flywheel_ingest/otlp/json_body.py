@@ -14,6 +14,7 @@ from flywheel_ingest.items import MAX_KEY, FieldError
 from flywheel_ingest.otlp.names import meaning
 from flywheel_ingest.otlp.records import (
     MAX_EVENTS,
+    MAX_NESTING,
     MAX_TEXT,
     Attributes,
     BodyUndecodable,
@@ -185,7 +186,8 @@ def _attributes(raw: object, field: str) -> Attributes:
             attributes.spoiled(f"{field}[{index}]", "is no object with a key")
             continue
         try:
-            attributes.put(key, partial(_value, pair.get("value")))
+            value = pair.get("value")
+            attributes.put(key, partial(_value, value), partial(_whole, value))
         except _Wrong as wrong:
             attributes.spoiled(key, str(wrong))
     return attributes
@@ -198,6 +200,25 @@ def _value(raw: object) -> Value:
         raise _Wrong("", 'has no value such as {"stringValue": …}')
     kind = next((name for name in raw if name in _VALUE_KINDS), None)
     return None if kind is None else _VALUE_KINDS[kind](raw[kind])
+
+
+def _whole(raw: object, depth: int = 0) -> Any:
+    """A value as it was sent, of JSON's types; None for what is not of its type, is bytes or nested too deeply."""
+    if not isinstance(raw, dict) or depth > MAX_NESTING:
+        return None
+    kind = next((name for name in raw if name in _VALUE_KINDS), "")
+    value = raw.get(kind)
+    elements = value.get("values") if isinstance(value, dict) else None
+    match kind:
+        case "arrayValue" if isinstance(elements, list):
+            return [_whole(each, depth + 1) for each in elements]
+        case "kvlistValue" if isinstance(elements, list):
+            pairs = [each for each in elements if isinstance(each, dict) and isinstance(each.get("key"), str)]
+            return {each["key"]: _whole(each.get("value"), depth + 1) for each in pairs}
+        case "stringValue" | "boolValue" | "intValue" | "doubleValue":
+            return value if isinstance(value, str | bool | int | float) else None
+        case _:
+            return None
 
 
 def _string(value: object) -> Value:

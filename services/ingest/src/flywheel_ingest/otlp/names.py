@@ -203,6 +203,8 @@ FEEDBACK_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "label": ("flywheel.feedback.label",),
     "source": ("flywheel.feedback.source",),
 }
+EVALUATION_EXPLANATION: Final = ("gen_ai.evaluation.explanation",)
+FEEDBACK_COMMENT: Final = ("flywheel.feedback.comment",)
 FEEDBACK_VALUE: Final = ("flywheel.feedback.value",)
 WHO: Final = ("project", "environment", "app", "feature", "team", "user", "user_hash", "decision_id")
 """The part of ``TEXTS`` that evaluations and feedback have too."""

@@ -66,6 +66,7 @@ def _evaluation(attributes: Attributes, resource: Attributes, place: Place) -> D
             draft.issue(kind[0], "is no kind of evaluator")
         else:
             draft.put("kind", symbol, kind[0])
+    draft.quote("explanation", names.EVALUATION_EXPLANATION)
     return _finish_evaluation(draft, place)
 
 
@@ -93,6 +94,7 @@ def _feedback(attributes: Attributes, resource: Attributes, place: Place) -> Dra
     draft.texts(names.TEXTS, names.WHO)
     draft.texts(names.FEEDBACK_TEXTS)
     draft.numbers({"value": names.FEEDBACK_VALUE})
+    draft.quote("comment", names.FEEDBACK_COMMENT)
     return _finish_feedback(draft, place)
 
 
@@ -141,11 +143,14 @@ def _one_numbered(span: Span, resource: Attributes, which: str, parts: dict[str,
     feedback = "annotations" in which and kind == "HUMAN"
     # Its own attributes under the names of the fields, so that each is read and blamed as any other.
     own = Attributes({key: value for key, value in parts.values()})
+    said = span.attributes.said
+    own.said = {key: said[key] for key in said if key.startswith(f"{which}.") and key.endswith(".explanation")}
     draft = Draft("feedback" if feedback else "evaluation", (own, span.attributes, resource))
     draft.texts(names.TEXTS, names.WHO)
     fields = {"label": (f"{_key(parts, 'label')}",), ("kind" if feedback else "evaluator"): (_key(parts, "name"),)}
     draft.texts(fields)
     draft.numbers({("value" if feedback else "score"): (_key(parts, "score"),)})
+    draft.quote("comment" if feedback else "explanation", own.said)
     place = Place(span.trace_id, b"" if which.startswith("trace.") else span.span_id, span.end_ns)
     if feedback:
         draft.item["source"] = "USER"

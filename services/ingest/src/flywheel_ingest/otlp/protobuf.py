@@ -16,6 +16,7 @@ from flywheel_ingest.items import MAX_KEY, FieldError
 from flywheel_ingest.otlp.names import meaning
 from flywheel_ingest.otlp.records import (
     MAX_EVENTS,
+    MAX_NESTING,
     MAX_TEXT,
     Attributes,
     BodyUndecodable,
@@ -179,6 +180,7 @@ def _span(data: bytes, count: Counted) -> Span | Unreadable:
     if attributes is None:
         attributes = _attributes(message.attributes, count)
     attributes.content += dropped
+    attributes.large += dropped
     events = salvaged or message.events[:MAX_EVENTS]
     return Span(
         message.trace_id,
@@ -209,6 +211,7 @@ def _log(data: bytes, count: Counted) -> Log | Unreadable:
     if attributes is None:
         attributes = _attributes(message.attributes, count)
     attributes.content += dropped
+    attributes.large += dropped
     return Log(
         message.trace_id,
         message.span_id,
@@ -223,7 +226,7 @@ def _attributes(pairs: Any, count: Counted) -> Attributes:
     attributes = Attributes()
     count.attributes(len(pairs))
     for pair in pairs:
-        attributes.put(pair.key, partial(_value, pair.value))
+        attributes.put(pair.key, partial(_value, pair.value), partial(_whole, pair.value))
     return attributes
 
 
@@ -241,6 +244,20 @@ def _value(value: AnyValue) -> Value:
             return text_tuple(each.string_value for each in value.array_value.values)
         case _:
             return Opaque(kind.removesuffix("_value"))
+
+
+def _whole(value: AnyValue, depth: int = 0) -> Any:
+    """A value as it was sent, of JSON's types; None for bytes, and for what is nested too deeply."""
+    kind = value.WhichOneof("value")
+    if kind is None or kind == "bytes_value" or depth > MAX_NESTING:
+        return None
+    match kind:
+        case "array_value":
+            return [_whole(each, depth + 1) for each in value.array_value.values]
+        case "kvlist_value":
+            return {each.key: _whole(each.value, depth + 1) for each in value.kvlist_value.values}
+        case _:
+            return getattr(value, kind)
 
 
 def _lean(data: bytes, numbers: tuple[int, ...]) -> tuple[bytes | None, int]:
@@ -288,7 +305,7 @@ def _salvaged_attributes(data: bytes, number: int, count: Counted) -> Attributes
                 if key is None or meaning(key).known:
                     attributes.spoiled(key or "", _reason(error))
                 continue
-            attributes.put(message.key, partial(_value, message.value))
+            attributes.put(message.key, partial(_value, message.value), partial(_whole, message.value))
     except WireInvalid as invalid:
         attributes.spoiled("attributes", str(invalid))
     return attributes

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flywheel_ingest.items import MAX_ERRORS, MAX_KEY, FieldError
-from flywheel_ingest.otlp.names import meaning
+from flywheel_ingest.otlp.names import EVENT_NAME, meaning
 
 MAX_TEXT: Final = 64 << 10
 """Longest text of an attribute that is looked at; only invocation parameters come near."""
@@ -26,25 +26,34 @@ class Opaque(NamedTuple):
 
 
 Value = str | bool | int | float | tuple[str, ...] | Opaque | None
+Read = Callable[[], Any]
+"""Makes a value of content, of JSON's types, when it is asked for."""
+MAX_NESTING: Final = 32
+"""What is nested deeper in a value of content is left out."""
 
 
 @dataclass(slots=True)
 class Attributes:
-    """The attributes that the mapping knows; of the others whether one is of GenAI, and how many held content."""
+    """The attributes that the mapping knows; of the others whether one is of GenAI, and how many held content, with how
+    to read it. ``large`` of these were too large to be read."""
 
     values: dict[str, Value] = field(default_factory=dict)
     genai: bool = False
     content: int = 0
+    large: int = 0
+    said: dict[str, Read] = field(default_factory=dict)
     bad: list[FieldError] = field(default_factory=list)
 
-    def put(self, key: str, read: Callable[[], Value]) -> None:
-        """Keep a known attribute, the first of its name. ``read`` makes its value and is called for known ones only."""
+    def put(self, key: str, read: Callable[[], Value], whole: Read) -> None:
+        """Keep a known attribute, the first of its name. ``read`` makes its value and is called for known ones only;
+        ``whole`` is kept for content."""
         if len(key) > MAX_KEY:
             return  # no known name is as long, and what is remembered of names must stay small
         known, content, genai = meaning(key)
         self.genai |= genai
         if content:
             self.content += 1
+            self.said.setdefault(key, whole)
         elif known and key not in self.values:
             self.values[key] = read()
 
@@ -86,6 +95,11 @@ class Log(NamedTuple):
     time_ns: int
     event_name: str
     attributes: Attributes
+
+    @property
+    def name(self) -> str:
+        """What the event is called; before 1.27 an attribute said it."""
+        return self.event_name or str(self.attributes.values.get(EVENT_NAME, ""))
 
 
 class Unreadable(NamedTuple):

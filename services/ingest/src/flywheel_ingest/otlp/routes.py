@@ -96,6 +96,7 @@ class _Exports:
                 self._entries(body, spoken, most),
                 self.ingest.clock_us(),
                 keep_sampled_events=settings.otlp_sampled_events,
+                keep_content=settings.otlp_content,
                 max_facts=most,
                 told_before=lambda key: self.told.find(_TOLD, key)[0],
             )
