@@ -182,14 +182,18 @@ class System:
 
     def metric(self, name: str, metric: str) -> float:
         """The sum of a metric of a service over its labels; 0 when it does not answer."""
+        found = _METRIC.findall(self.metrics(name))
+        return sum(float(value) for found_name, value in found if found_name == f"flywheel_{metric}")
+
+    def metrics(self, name: str) -> str:
+        """The metrics of a service as it exposes them; empty when it does not answer."""
         running = self._running[name]
         try:
-            answer = httpx.get(
+            return httpx.get(
                 f"http://{LOOPBACK}:{running.ports[running.part.health]}/metrics", timeout=5, trust_env=False
-            )
+            ).text
         except httpx.HTTPError:
-            return 0.0
-        return sum(float(value) for found, value in _METRIC.findall(answer.text) if found == f"flywheel_{metric}")
+            return ""
 
     def rss_mb(self, name: str) -> float:
         """Resident memory of a service, in MB."""

@@ -41,7 +41,7 @@ CHAT: dict[str, Any] = {
     "gen_ai.usage.cache_read.input_tokens": 300,
     "gen_ai.usage.output_tokens": 200,
     "gen_ai.response.finish_reasons": ["stop"],
-    "gen_ai.input.messages": "s3cret-canary",
+    "gen_ai.input.messages": "the password is s3cret-canary",
     "user.id": "ann@example.org",
 }
 SHOP = Resource.create({"service.name": "shop", "deployment.environment.name": "production"})
@@ -147,15 +147,18 @@ async def test_what_the_sdk_exports_is_in_the_topics(
     (evaluation,) = await values_of(kafka.bootstrap, "llm-evaluations")
     (of_span,) = [value["event_id"] for value in stored if value["span_id"] == judged]
     assert (evaluation["call_id"], evaluation["score"]) == (of_span, 0.8)
-    assert await values_of(kafka.bootstrap, "llm-content") == []
-    written = repr([*stored, evaluation]) + (tmp_path / "ingest.log").read_text()
+    contents = await values_of(kafka.bootstrap, "llm-content")
+    assert {value["call_id"]: value["input_text"] for value in contents} == {
+        value["event_id"]: "the password is [SECRET]" for value in stored
+    }
+    written = repr([*stored, *contents, evaluation]) + (tmp_path / "ingest.log").read_text()
     assert "s3cret-canary" not in written
     assert "ann@example.org" not in written
     async with httpx.AsyncClient() as http:
         metrics = (await http.get(f"{url}/metrics")).text
     assert 'flywheel_ingest_items_total{kind="span",verdict="not_genai"} 300.0' in metrics
     assert 'flywheel_ingest_items_total{kind="span",verdict="not_a_call"} 300.0' in metrics
-    assert 'flywheel_ingest_redactions_total{kind="otlp_content"} 301.0' in metrics
+    assert 'flywheel_ingest_redactions_total{kind="secret"} 301.0' in metrics
     await asyncio.to_thread(spans.shutdown)
     await asyncio.to_thread(logs.shutdown)
 
