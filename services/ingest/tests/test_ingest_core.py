@@ -119,7 +119,7 @@ def test_a_reported_cost_is_taken_to_the_last_digit(core: Core) -> None:
 
 
 def test_a_first_token_after_the_last_is_flagged(core: Core) -> None:
-    event = only(core.admit("call", [call(cost_usd=0, input_tokens=1, latency_ms=10, ttft_ms=11.5)], NOW_US)).event
+    event = only(core.admit("call", [call(input_tokens=1, output_tokens=1, latency_ms=10, ttft_ms=11.5)], NOW_US)).event
     assert event["flags"] == ["ttft_exceeds_latency"]
 
 

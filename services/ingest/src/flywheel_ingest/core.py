@@ -12,7 +12,8 @@ import orjson
 from pydantic_core import ValidationError
 
 from flywheel.events import event_id
-from flywheel.pricing import BUCKETS, PriceBook, split_usage
+from flywheel.pricing import PriceBook
+from flywheel_ingest.costs import CostInvalid, put_cost
 from flywheel_ingest.items import KINDS, FieldError, ItemRules, Kind, KindName, Limits
 from flywheel_ingest.values import ValueInvalid, check_time, microseconds, usd
 from flywheel_ingest.window import RecentIds
@@ -117,7 +118,10 @@ class Core:
         content = None
         if rules.kind.name == "call":
             content = _content(event)
-            self._price(event)
+            try:
+                put_cost(event, self.prices)
+            except CostInvalid as invalid:
+                raise _Refused(invalid.error) from None
         return Fact(index, own_id, digest, event, content)
 
     def _normalise(self, rules: ItemRules, event: dict[str, Any], now_us: int) -> None:
@@ -146,39 +150,6 @@ class Core:
         if "user_hash" in event:
             raise _Refused(FieldError("user", "is not given beside user_hash"))
         event["user_hash"] = self.hash_user(event["project"], event.pop("user"))
-
-    def _price(self, event: dict[str, Any]) -> None:
-        """Fill the disjoint buckets, the cost where it was not reported, and the flags."""
-        split = split_usage(event, event.get("usage_convention", "UNKNOWN"))
-        flags = split.flags
-        if split.priceable:
-            event["input_tokens"] = split.input_tokens
-            event["output_tokens"] = split.output_tokens
-            for name, count in zip(BUCKETS, split.buckets, strict=True):
-                if count is not None:
-                    event[name] = count
-        if "cost_usd" in event:
-            event["cost_usd"] = _money(event, "cost_usd")
-            event.setdefault("cost_source", "PROVIDER")
-        else:
-            event["cost_source"] = "UNKNOWN"
-            event.pop("price_version", None)
-            if split.priceable:
-                priced = self.prices.price(
-                    split.buckets,
-                    provider=event["provider"],
-                    models=(event.get("response_model"), event["request_model"]),
-                    at_us=event["occurred_at"],
-                )
-                flags += priced.flags
-                if priced.cost_usd is not None:
-                    event["cost_usd"], event["cost_source"] = priced.cost_usd, "LOCAL"
-                    event["price_version"] = priced.price_version
-        ttft_ms, latency_ms = event.get("ttft_ms"), event.get("latency_ms")
-        if ttft_ms is not None and latency_ms is not None and ttft_ms > latency_ms:
-            flags += ("ttft_exceeds_latency",)
-        if flags:
-            event["flags"] = list(flags)
 
 
 def screen(admission: Admission, kind: Kind, recent: RecentIds) -> Admission:

@@ -59,6 +59,7 @@ _TEXTS: Final = {
     "input_text": "What was sent to the model. Goes to its own topic with short retention.",
     "output_text": "What it answered. Goes to its own topic with short retention.",
 }
+_USAGE: Final = {"usage": "The provider's raw usage object, or an SDK's; instead of counts by our names."}
 _ALWAYS: Final = frozenset({"request_id", "occurred_at"})
 CONTENT_TOPIC: Final = "llm-content"
 CONTENT_EVENT: Final = "call_content"
@@ -68,7 +69,7 @@ KINDS: Final[Mapping[KindName, Kind]] = {
         "llm_call",
         "llm-calls",
         "/v1/calls",
-        {**_USER, **_TEXTS},
+        {**_USER, **_USAGE, **_TEXTS},
         _ALWAYS | {"provider", "request_model"},
     ),
     "feedback": Kind("feedback", "feedback", "llm-feedback", "/v1/feedback", _USER, _ALWAYS | {"kind"}),
@@ -77,8 +78,11 @@ KINDS: Final[Mapping[KindName, Kind]] = {
     ),
 }
 
-SET_BY_INGEST: Final = frozenset({"received_at", "flags"})
-_MONEY: Final = frozenset({"cost_usd", "judge_cost_usd"})
+SET_BY_INGEST: Final = frozenset(
+    {"received_at", "flags", "price_source", "price_model", "price_above_tokens", "computed_usd"}
+)
+_DECIMALS: Final = frozenset({"cost_usd", "judge_cost_usd", "pool_seconds"})
+_FRACTION: Final = {"anyOf": [{"type": "string", "format": "decimal"}, {"type": "number"}]}
 
 _HEX_32: Final = "^[0-9a-f]{32}$"
 _HEX_16: Final = "^[0-9a-f]{16}$"
@@ -207,7 +211,8 @@ def _item_schema(kind: Kind, avsc: Mapping[str, Any]) -> CoreSchema:
         schema = _field_schema(name, field["type"])
         fields[name] = _documented(schema if required else cs.nullable_schema(schema), field["doc"], required=required)
     for name, doc in kind.extra.items():
-        fields[name] = _documented(cs.nullable_schema(_string(name)), doc, required=False)
+        schema = _checked_later(type="object") if name in _USAGE else _string(name)
+        fields[name] = _documented(cs.nullable_schema(schema), doc, required=False)
     return cs.typed_dict_schema(fields, extra_behavior="forbid", strict=True)
 
 
@@ -220,8 +225,10 @@ def _field_schema(name: str, avro: Any) -> CoreSchema:
         return _checked_later(
             anyOf=[{"type": "string", "format": "date-time"}, {"type": "integer", "description": "microseconds"}]
         )
-    if name in _MONEY:
+    if name in _DECIMALS:
         return _checked_later(anyOf=[{"type": "string", "format": "decimal"}, {"type": "number", "minimum": 0}])
+    if name == "shares":
+        return _checked_later(type="object", additionalProperties=_FRACTION, maxProperties=MAX_ENTRIES)
     if isinstance(avro, list):
         return _field_schema(name, next(branch for branch in avro if branch != "null"))
     if isinstance(avro, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -17,6 +18,9 @@ EARLIEST_US: Final = 946_684_800_000_000
 MOST_USD: Final = Decimal(1_000_000)
 _PICODOLLAR: Final = Decimal("1e-12")
 _ZERO: Final = Decimal("0e-12")
+MOST_SECONDS: Final = Decimal(100_000_000)
+_BILLIONTH: Final = Decimal("1e-9")
+LONGEST_TEAM: Final = 128
 _LONGEST_NUMBER: Final = 64
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 
@@ -68,6 +72,48 @@ def usd(value: object) -> Decimal:
     Raises:
         ValueInvalid: not a finite number, negative or above a million dollars.
     """
+    amount = _decimal(value)
+    if amount > MOST_USD:
+        raise ValueInvalid(f"is above {MOST_USD} US dollars")
+    return amount.quantize(_PICODOLLAR) if amount else _ZERO
+
+
+def seconds(value: object) -> Decimal:
+    """A duration on the wire, to seconds rounded to the nanosecond (half to even).
+
+    Raises:
+        ValueInvalid: not a finite number, negative or above three years.
+    """
+    amount = _decimal(value)
+    if amount > MOST_SECONDS:
+        raise ValueInvalid(f"is above {MOST_SECONDS} seconds")
+    return amount.quantize(_BILLIONTH) if amount else _BILLIONTH * 0
+
+
+def fractions(value: object) -> dict[str, str]:
+    """Who pays which part: names to decimal texts in their shortest form, which add up to exactly 1;
+    nobody at all is nobody.
+
+    Raises:
+        ValueInvalid: no object, a part that is no number above 0 of at most nine decimals, or another sum.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueInvalid("is an object of team and fraction")
+    parts: dict[str, Decimal] = {}
+    for name, part in value.items():
+        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_TEAM:
+            raise ValueInvalid(f"names a team in 1 to {LONGEST_TEAM} characters")
+        amount = _decimal(part)
+        if amount.is_zero() or amount > 1 or amount != amount.quantize(_BILLIONTH):
+            raise ValueInvalid("has fractions above 0, at most 1, with at most nine decimals")
+        parts[name] = amount.normalize()
+    if parts and sum(parts.values()) != 1:
+        raise ValueInvalid("has fractions that do not add up to 1")
+    return {name: f"{part:f}" for name, part in parts.items()}
+
+
+def _decimal(value: object) -> Decimal:
+    """A number that is not below zero, from a decimal string or a JSON number."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueInvalid("is a decimal string or a number")
     # A float's shortest repr is what the sender wrote; Decimal(float) would carry its binary tail.
@@ -79,6 +125,4 @@ def usd(value: object) -> Decimal:
     amount = Decimal(text)
     if amount < 0:
         raise ValueInvalid("is negative")
-    if amount > MOST_USD:
-        raise ValueInvalid(f"is above {MOST_USD} US dollars")
-    return amount.quantize(_PICODOLLAR) if amount else _ZERO
+    return amount

@@ -22,7 +22,9 @@ EARLIEST_US: Final = 946_684_800_000_000
 LEAD_US: Final = 86_400_000_000
 """How far an event may be ahead of the broker's timestamp: one day."""
 
-_COUNTS: Final = frozenset({"tool_calls", "calls", "errors", "attempt", "revision", "outcomes", "policy_version"})
+_COUNTS: Final = frozenset(
+    {"tool_calls", "web_searches", "calls", "errors", "attempt", "revision", "outcomes", "policy_version"}
+)
 _SHARES: Final = frozenset({"propensity", "propensities", "sample_prob", "explore_floor", "epsilon"})
 _NOT_NEGATIVE: Final = frozenset({"latency_ms", "ttft_ms", "propensity_error", "stale_after_s"})
 

@@ -356,6 +356,7 @@ class LlmCall(EventModel):
     app: str | None = None
     feature: str | None = None
     team: str | None = None
+    shares: dict[str, str] = Field(default_factory=dict)
     user_hash: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
@@ -374,6 +375,7 @@ class LlmCall(EventModel):
     params: dict[str, str] = Field(default_factory=dict)
     streaming: bool | None = None
     usage_convention: Literal["UNKNOWN", "INCLUSIVE", "EXCLUSIVE"] = "UNKNOWN"
+    usage_emitter: str | None = None
     usage_source: Literal["UNKNOWN", "PROVIDER", "TOKENIZER"] = "UNKNOWN"
     input_tokens: Long | None = None
     output_tokens: Long | None = None
@@ -386,9 +388,21 @@ class LlmCall(EventModel):
     audio_input_tokens: Long | None = None
     audio_output_tokens: Long | None = None
     image_input_tokens: Long | None = None
+    video_input_tokens: Long | None = None
+    image_output_tokens: Long | None = None
+    video_output_tokens: Long | None = None
+    audio_cache_read_tokens: Long | None = None
+    image_cache_read_tokens: Long | None = None
+    web_searches: Long | None = None
+    pool_seconds: Annotated[Decimal, Field(max_digits=18, decimal_places=9)] | None = None
+    price_context: dict[str, str] = Field(default_factory=dict)
     cost_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
     cost_source: Literal["UNKNOWN", "PROVIDER", "LOCAL"] = "UNKNOWN"
+    price_source: str | None = None
     price_version: str | None = None
+    price_model: str | None = None
+    price_above_tokens: Long | None = None
+    computed_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
     latency_ms: float | None = None
     ttft_ms: float | None = None
     status: Literal["UNKNOWN", "OK", "ERROR", "TIMEOUT", "CANCELLED", "FILTERED"] = "UNKNOWN"
@@ -485,6 +499,26 @@ class Policy(EventModel):
     context: tuple[str, ...] = ()
 
 
+class Reprice(EventModel):
+    """A newer cost of a call, by other prices. The call itself is never written again."""
+
+    event_id: str
+    project: str
+    request_id: str
+    occurred_at: Micros
+    call_id: str
+    revision: Long
+    repriced_at: Micros
+    cost_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    cost_source: Literal["UNKNOWN", "PROVIDER", "LOCAL"] = "UNKNOWN"
+    price_source: str | None = None
+    price_version: str | None = None
+    price_model: str | None = None
+    price_above_tokens: Long | None = None
+    previous_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
+    flags: tuple[str, ...] = ()
+
+
 MODELS: dict[str, type[EventModel]] = {
     "alert": Alert,
     "arm_summary": ArmSummary,
@@ -502,4 +536,5 @@ MODELS: dict[str, type[EventModel]] = {
     "llm_call": LlmCall,
     "outcome": Outcome,
     "policy": Policy,
+    "reprice": Reprice,
 }

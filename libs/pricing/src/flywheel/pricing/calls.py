@@ -63,6 +63,31 @@ def price_call(
         EmitterUnknown: ``emitter`` is no convention.
     """
     usage = normalise(raw_usage, provider=provider, emitter=emitter, convention=convention)
+    return price_usage(
+        usage,
+        prices,
+        provider=provider,
+        models=models,
+        at_us=at_us,
+        context=context,
+        pool_seconds=pool_seconds,
+    )
+
+
+def price_usage(
+    usage: Usage,
+    prices: PriceBook,
+    *,
+    provider: str,
+    models: Sequence[str | None],
+    at_us: int,
+    context: Context = (),
+    pool_seconds: Decimal | None = None,
+    bill: Decimal | None = None,
+) -> PricedCall:
+    """Price a usage that is normalised already. ``bill``: what the provider charged in USD, told beside the usage; it
+    stands before one inside. For the rest see ``price_call``.
+    """
     flags = usage.flags
     priced = None
     if usage.priceable or (pool_seconds is not None and flags == ("usage_missing",)):
@@ -72,13 +97,14 @@ def price_call(
             provider=provider,
             models=models,
             at_us=at_us,
-            context=tuple({**dict(context), **dict(usage.context)}.items()),
+            context=tuple({**dict(context), **dict(usage.context)}.items()) if context else usage.context,
             pool_seconds=pool_seconds,
         )
         flags += priced.flags
     computed = None if priced is None else priced.cost_usd
     rates = None if priced is None else priced.rates
-    bill = usage.reported_cost_usd
+    if bill is None:
+        bill = usage.reported_cost_usd
     if bill is not None:
         if computed is not None and abs(computed - bill) > DIFFERS * bill:
             flags += ("reported_cost_differs",)

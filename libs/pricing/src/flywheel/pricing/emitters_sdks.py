@@ -45,6 +45,7 @@ _OTEL_FIELDS: Final = under(
         "video.input_tokens": "video_input",
         "audio.output_tokens": "audio_output",
         "image.output_tokens": "image_output",
+        "video.output_tokens": "video_output",
         "input_tokens.cached": "cache_read",
         "input_tokens.cache_write": "cache_write",
         "output_tokens.reasoning": "reasoning",

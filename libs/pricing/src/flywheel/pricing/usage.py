@@ -49,6 +49,15 @@ class Usage:
     unknown_keys: tuple[str, ...] = ()
     reported_cost_usd: Decimal | None = None
     context: Context = ()
+    reported: Mapping[str, object] = field(default_factory=dict)
+    """Counts as they were told, by the names of ``split_usage``, where they contradict each other."""
+
+
+def counted(reported: Mapping[str, object], convention: Convention = "UNKNOWN") -> Usage:
+    """A usage from counts by our own names, as ``split_usage`` takes them: what ``normalise`` gives for the emitter
+    ``flywheel``, several times as fast. It records no emitter."""
+    buckets, input_tokens, output_tokens, flags, priceable = split_usage(reported, convention)
+    return Usage(buckets, input_tokens, output_tokens, None, convention, flags, priceable)
 
 
 def normalise(
@@ -163,8 +172,10 @@ class _Reading:
             self._sides(emitter, convention, notes)
         buckets, priceable = Buckets(), False
         totals: tuple[Tokens, Tokens] = (None, None)
+        reported: dict[str, object] = {}
         if not self.wrong:
-            split = split_usage(_named(self.counts), convention)
+            reported = _named(self.counts)
+            split = split_usage(reported, convention)
             if "usage_convention_deduced" in split.flags:
                 convention = "EXCLUSIVE"
             self._total(emitter, given, (split.input_tokens, split.output_tokens))
@@ -183,6 +194,7 @@ class _Reading:
             unknown_keys=tuple(sorted(self.unknown)),
             reported_cost_usd=cost,
             context=tuple(sorted(set(self.context))),
+            reported={} if priceable or self.wrong else reported,
         )
 
     def _writes(self, notes: list[str]) -> None:

@@ -22,6 +22,7 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         "policy": "policies",
         "charter": "charters",
         "dead_letter": "dead_letters",
+        "reprice": "reprices",
     }
 )
 """The table of each recorded event. ``arm_summary`` is internal to the bandit and not recorded."""

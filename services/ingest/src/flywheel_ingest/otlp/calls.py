@@ -101,6 +101,8 @@ def _call(attributes: Attributes, resource: Attributes, scope: str, operation: s
     _put_params(draft)
     put_usage(draft, scope)
     put_cost(draft)
+    _put_pool_seconds(draft)
+    _put_shares(draft)
     return draft
 
 
@@ -244,12 +246,35 @@ def _put_finish(draft: Draft) -> None:
         draft.put("finish_reason", ",".join(dict.fromkeys(map(str, reasons)))[:_MAX_FINISH], source)
 
 
+def _put_pool_seconds(draft: Draft) -> None:
+    given = draft.number(names.POOL_SECONDS)
+    if given is not None:
+        draft.put("pool_seconds", given[1], given[0])
+
+
+def _put_shares(draft: Draft) -> None:
+    found = draft.find(names.SHARE)
+    if found is None:
+        return
+    try:
+        given = orjson.loads(found[1]) if isinstance(found[1], str) else None
+    except orjson.JSONDecodeError:
+        given = None
+    if isinstance(given, dict):
+        draft.put("shares", given, found[0])
+    else:
+        draft.issue(found[0], "is no JSON object")
+
+
 def _put_params(draft: Draft) -> None:
     params = {}
     for name, keys in names.PARAMS.items():
         found = draft.find(keys)
         if found is not None and isinstance(found[1], str | int | float):
             params[name] = orjson.dumps(found[1]).decode()
+    tier = draft.find(names.PARAMS["service_tier"])
+    if tier is not None and isinstance(tier[1], str):
+        draft.put("price_context", {"service_tier": tier[1]}, tier[0])
     labels = {}
     for name in names.LABELS:
         found = draft.find((name,))

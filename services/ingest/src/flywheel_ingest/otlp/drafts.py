@@ -28,6 +28,8 @@ class Draft:
     flags: list[str] = field(default_factory=list)
     stored: int = 0
     """So many values of content are in the item."""
+    sides: tuple[int | None, int | None] = (None, None)
+    """Input and output tokens as the record tells them, where it does."""
 
     def find(self, keys: Sequence[str]) -> tuple[str, Value] | None:
         """The first of the attributes that says something, those of the record before those of its resource."""

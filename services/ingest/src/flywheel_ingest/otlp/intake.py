@@ -29,7 +29,6 @@ MAX_TOLD: Final = 10
 """So many records are named in an answer."""
 INCOMPLETE: Final = "attribute_invalid"
 """Flag of a call of which an attribute was left out because it is malformed."""
-_COUNTS: Final = frozenset({*names.USAGE, "usage_convention"})
 
 
 class Told(NamedTuple):
@@ -196,10 +195,7 @@ def _again(core: Core, each: _Pending, refusal: Refusal, now_us: int) -> Fact | 
         draft.issue(draft.sources.get(name, name), _said(error))
         if name in required or name not in draft.item:
             return None
-        for dropped in _COUNTS & draft.item.keys() if name in _COUNTS else {name}:
-            del draft.item[dropped]
-        if name in _COUNTS:
-            draft.flags.append("usage_invalid")
+        del draft.item[name]
     second = core.admit(draft.kind, [draft.item], now_us)
     for refused in second.refusals:
         for error in refused.errors:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from flywheel.pricing import EMITTERS
+
 OPERATION: Final = "gen_ai.operation.name"
 REQUEST_TYPE: Final = "llm.request.type"
 OPENINFERENCE_KIND: Final = "openinference.span.kind"
@@ -68,6 +70,9 @@ BOOLEANS: Final[Mapping[str, tuple[str, ...]]] = {
     "streaming": ("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming"),
     "shadow": ("flywheel.shadow",),
 }
+POOL_SECONDS: Final = ("flywheel.pool_seconds",)
+SHARE: Final = ("flywheel.share",)
+"""Who pays which part, as JSON text: ``{"search": 0.25, "support": 0.75}``."""
 PARAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "top_k": ("gen_ai.request.top_k", "llm.top_k"),
     "frequency_penalty": ("gen_ai.request.frequency_penalty", "llm.frequency_penalty"),
@@ -96,66 +101,18 @@ LABELS: Final = (
 )
 """Short names that become free attributes of the call under their own name."""
 
-USAGE: Final[Mapping[str, tuple[str, ...]]] = {
-    "input_tokens": (
-        "gen_ai.usage.input_tokens",
-        "gen_ai.usage.prompt_tokens",
-        "llm.usage.prompt_tokens",
-        "llm.token_count.prompt",
-    ),
-    "output_tokens": (
-        "gen_ai.usage.output_tokens",
-        "gen_ai.usage.completion_tokens",
-        "llm.usage.completion_tokens",
-        "llm.token_count.completion",
-    ),
-    "cache_read_tokens": (
-        "gen_ai.usage.cache_read.input_tokens",
-        "gen_ai.usage.cache_read_input_tokens",
-        "gen_ai.usage.input_tokens.cached",
-        "gen_ai.usage.input_cached_tokens",
-        "llm.usage.cache_read_input_tokens",
-        "llm.token_count.prompt_details.cache_read",
-        "llm.token_count.prompt_details.cache_input",
-    ),
-    "cache_write_5m_tokens": (
-        "gen_ai.usage.cache_write.input_tokens",
-        "gen_ai.usage.cache_creation.input_tokens",
-        "gen_ai.usage.cache_creation_input_tokens",
-        "cache_creation_input_tokens",
-        "gen_ai.usage.input_tokens.cache_write",
-        "llm.usage.cache_creation_input_tokens",
-        "llm.token_count.prompt_details.cache_write",
-    ),
-    "reasoning_tokens": (
-        "gen_ai.usage.reasoning.output_tokens",
-        "gen_ai.usage.reasoning_tokens",
-        "gen_ai.usage.output_tokens.reasoning",
-        "llm.usage.reasoning_tokens",
-        "llm.token_count.completion_details.reasoning",
-    ),
-    "audio_input_tokens": ("gen_ai.usage.audio.input_tokens", "llm.token_count.prompt_details.audio"),
-    "audio_output_tokens": ("gen_ai.usage.audio.output_tokens", "llm.token_count.completion_details.audio"),
-    "image_input_tokens": ("gen_ai.usage.image.input_tokens",),
+USAGE: Final[Mapping[str, str]] = {
+    name: role for emitter in ("openllmetry", "openinference") for name, role in EMITTERS[emitter].fields.items()
 }
-USAGE_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
-    "cache_read_tokens": (
-        "gen_ai.usage.details.cache_read_tokens",
-        "gen_ai.usage.details.cache_read_input_tokens",
-        "gen_ai.usage.details.cached_content_tokens",
-    ),
-    "cache_write_5m_tokens": (
-        "gen_ai.usage.details.cache_write_tokens",
-        "gen_ai.usage.details.cache_creation_input_tokens",
-    ),
-    "reasoning_tokens": ("gen_ai.usage.details.reasoning_tokens", "gen_ai.usage.details.thoughts_tokens"),
+"""Attributes that count tokens and what each counts, as the pricing library declares them; those of OpenLLMetry hold
+OpenTelemetry's, Sentry's and pydantic-ai's."""
+USAGE_ALSO: Final[Mapping[str, str]] = {
+    "cache_creation_input_tokens": "gen_ai.usage.cache_write.input_tokens",
+    "llm.token_count.prompt_details.cache_input": "llm.token_count.prompt_details.cache_read",
 }
-"""What pydantic-ai's providers said, beside the standard names: looked at where these are absent."""
-USAGE_WITHOUT_FIELD: Final[Mapping[str, tuple[str, ...]]] = {
-    "input": ("gen_ai.usage.video.input_tokens",),
-    "output": ("gen_ai.usage.image.output_tokens", "gen_ai.usage.video.output_tokens"),
-}
-"""Parts of a side that are billed at a price of their own and for which a call has no field."""
+"""Names outside of it, and what they stand for where nothing else tells that."""
+_USAGE_PREFIXES: Final = ("gen_ai.usage.", "llm.usage.", "llm.token_count.")
+_NOT_USAGE: Final = ("gen_ai.usage.cost",)
 USAGE_CONVENTION: Final = "flywheel.usage_convention"
 COST: Final = ("gen_ai.usage.cost.amount", "gen_ai.usage.cost.currency", "gen_ai.usage.cost.source")
 PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
@@ -310,9 +267,6 @@ _TABLES: Final = (
     INTEGERS,
     BOOLEANS,
     PARAMS,
-    USAGE,
-    USAGE_BESIDE,
-    USAGE_WITHOUT_FIELD,
     EVALUATION_TEXTS,
     EVALUATION_NUMBERS,
     FEEDBACK_TEXTS,
@@ -320,8 +274,9 @@ _TABLES: Final = (
 KNOWN: Final = frozenset(
     {
         *(key for table in _TABLES for keys in table.values() for key in keys),
+        *(*USAGE, *USAGE_ALSO),
         *(OPERATION, REQUEST_TYPE, OPENINFERENCE_KIND, TRACELOOP_KIND, USAGE_CONVENTION, EVENT_NAME),
-        *(*INVOCATION_PARAMETERS, *LABELS, *COST, *PROVIDER, *ERROR, *FINISH),
+        *(*INVOCATION_PARAMETERS, *POOL_SECONDS, *SHARE, *LABELS, *COST, *PROVIDER, *ERROR, *FINISH),
         *(*FIRST_TOKEN_S, *FIRST_TOKEN_MS, *FIRST_TOKEN_AT),
         *(*EVALUATION_NAME, *EVALUATION_SCORE, *EVALUATION_KIND, *FEEDBACK_VALUE),
     }
@@ -349,13 +304,19 @@ class Meaning(NamedTuple):
 @lru_cache(maxsize=4096)
 def meaning(key: str) -> Meaning:
     """What an attribute of this name is."""
-    known = key in KNOWN or opinion_key(key) is not None
+    known = key in KNOWN or is_usage(key) or opinion_key(key) is not None
     content = not known and (
         key in _CONTENT
         or key.startswith(_CONTENT_PREFIXES)
         or (key.startswith(_OPINION_PREFIXES) and key.endswith(".explanation"))
     )
     return Meaning(known, content, key in _GENAI or key.startswith("gen_ai."))
+
+
+def is_usage(key: str) -> bool:
+    """Whether an attribute belongs to the raw usage object, also where nobody knows what it counts: then there is no
+    price, rather than one that leaves it out."""
+    return key.startswith(_USAGE_PREFIXES) and not key.startswith(_NOT_USAGE) and key not in USAGE_ALSO
 
 
 def opinion_key(key: str) -> tuple[str, str] | None:

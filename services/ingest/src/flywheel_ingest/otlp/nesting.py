@@ -87,7 +87,7 @@ def _is_answered(draft: Draft, answered: dict[str, _Answer], told_before: TellBe
         return False
     key = event_id("answer", item["trace_id"], item["response_id"])
     before = told_before(key)
-    own = _Answer(item["span_id"], item.get("input_tokens"), item.get("output_tokens"))
+    own = _Answer(item["span_id"], *draft.sides)
     first = answered.setdefault(key, own if before is None else _Answer(*orjson.loads(before)))
     return first.span_id != own.span_id and (None in (first.input_tokens, own.input_tokens) or first[1:] == own[1:])
 
@@ -103,4 +103,4 @@ def _signature(draft: Draft) -> _Signature:
     item = draft.item
     # A hash, since it is remembered and may be of any length here.
     answer = event_id("answer", item["response_id"]) if "response_id" in item else None
-    return _Signature(item["operation"] == "EMBEDDINGS", answer, item.get("input_tokens"), item.get("output_tokens"))
+    return _Signature(item["operation"] == "EMBEDDINGS", answer, *draft.sides)

@@ -1,7 +1,7 @@
-"""Token counts and cost of a span, as the emitter reports them: the one place where OTLP meets pricing.
+"""Usage of a span as the emitter reports it: which attributes are the raw usage object that pricing reads.
 
-What ``split_usage`` needs besides the counts is whether the input includes cached tokens. That is a property of the
-instrumentation that counted, so it is told by the spelling used and by the scope's name.
+What pricing needs besides is whether the input includes cached tokens. That is a property of the instrumentation that
+counted: pricing knows it by the spelling, and here it is told of scopes that have not kept to theirs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,8 @@ from typing import Final
 
 from flywheel.pricing import Convention
 from flywheel_ingest.otlp.drafts import Draft, kind_of, whole
-from flywheel_ingest.otlp.names import COST, USAGE, USAGE_BESIDE, USAGE_CONVENTION, USAGE_WITHOUT_FIELD
-
-# OpenTelemetry: gen_ai.usage.input_tokens "SHOULD include all types of input tokens, including cached tokens"
-# (semantic-conventions #3163). OpenInference folds them into llm.token_count.prompt (#1429), OpenLLMetry into
-# prompt_tokens and input_tokens (#2175), Sentry documents the same.
-SPECIFIED: Final[Convention] = "INCLUSIVE"
+from flywheel_ingest.otlp.names import COST, USAGE, USAGE_ALSO, USAGE_CONVENTION, is_usage
+from flywheel_ingest.otlp.records import Value
 
 SCOPES: Final[Mapping[str, Convention]] = {
     "opentelemetry.instrumentation.bedrock": "UNKNOWN",  # openllmetry #4449: Converse's input is the uncached part
@@ -27,88 +23,47 @@ SCOPES: Final[Mapping[str, Convention]] = {
 """Instrumentations that have, in some version, not kept to it. Which version counted is not to be told from a span, so
 the figures must tell (``usage_convention_deduced``), or the call has no price (``usage_convention_unknown``)."""
 
-_CACHE_WRITE: Final = "cache_write_5m_tokens"
-_SIDES: Final[Mapping[str, tuple[str, ...]]] = {
-    "input": ("input_tokens", "audio_input_tokens", "image_input_tokens"),
-    "output": ("output_tokens", "reasoning_tokens", "audio_output_tokens"),
-}
-
-
-class _Unsound(Exception):
-    """A count that is none, or contradicts another."""
-
 
 def put_usage(draft: Draft, scope: str) -> None:
-    """Fill the token counts of a call and the convention they are in.
-
-    Where one count is malformed, or given twice with different values, all are left out: a price for the rest would be
-    a guess. Flags: ``usage_invalid`` · ``usage_conflicting`` · ``cache_write_ttl_assumed`` no name of OpenTelemetry
-    says how long a written cache lives, so five minutes, the default of those who sell both · ``usage_without_field``
-    a part of one side (video, say) has a price of its own and the call no field for it, so that side is left out.
-    """
-    try:
-        counts = _counts(draft)
-        parts = _parts_without_field(draft)
-    except _Unsound:
+    """Take the attributes that count tokens for the call's raw usage object, and the convention where the spelling does
+    not settle it. Pricing flags what contradicts itself; here the attributes at fault are noted for the answer."""
+    values = draft.layers[0].values
+    usage = {key: value for key, value in values.items() if value is not None and is_usage(key)}
+    for key, standard in USAGE_ALSO.items():
+        same = {standard, *(other for other, role in USAGE.items() if role == USAGE[standard])}
+        if values.get(key) is not None and usage.keys().isdisjoint(same):
+            usage[standard] = values[key]
+    if not usage:
         return
-    for side in parts:
-        draft.flags.append("usage_without_field")
-        for name in _SIDES[side]:
-            counts.pop(name, None)
-    for name, (key, count) in counts.items():
-        draft.put(name, count, key)
-    if counts:
-        draft.put("usage_convention", _convention(draft, scope), USAGE_CONVENTION)
-        draft.item["usage_source"] = "PROVIDER"
-    if counts.get(_CACHE_WRITE, ("", 0))[1]:
-        draft.flags.append("cache_write_ttl_assumed")
+    _note(draft, usage)
+    # Bytes and the like have no JSON; any text is as little a count as they are.
+    draft.item["usage"] = {key: _plain(value) for key, value in usage.items()}
+    draft.item["usage_source"] = "PROVIDER"
+    convention = _convention(draft, scope)
+    if convention is not None:
+        draft.put("usage_convention", convention, USAGE_CONVENTION)
 
 
-def _counts(draft: Draft) -> dict[str, tuple[str, int]]:
-    """Every count by its field, with the attribute that told it; those beside the standard names where these do not."""
-    counts: dict[str, tuple[str, int]] = {}
-    sound = True
-    for table in (USAGE, USAGE_BESIDE):
-        told = frozenset(counts)
-        for name, keys in table.items():
-            for key in () if name in told else keys:
-                try:
-                    _count(draft, counts, name, key)
-                except _Unsound:
-                    sound = False
-    if not sound:
-        raise _Unsound
-    return counts
+def _plain(value: Value) -> Value:
+    return value if isinstance(value, bool | int | float | str) else kind_of(value)
 
 
-def _count(draft: Draft, counts: dict[str, tuple[str, int]], name: str, key: str) -> None:
-    value = draft.layers[0].values.get(key)
-    if value is None:
-        return
-    count = whole(value)
-    if count is None or count < 0:
-        draft.issue(key, "is negative" if count is not None else f"is {kind_of(value)}, not an integer")
-        draft.flags.append("usage_invalid")
-        raise _Unsound
-    if counts.setdefault(name, (key, count))[1] != count:
-        draft.issue(key, f"contradicts {counts[name][0]}")
-        draft.flags.append("usage_conflicting")
-        raise _Unsound
+def _note(draft: Draft, usage: Mapping[str, Value]) -> None:
+    """Note attributes that are no count or contradict another; and keep what the sides came to, to know the call by."""
+    told: dict[str, tuple[str, int]] = {}
+    for key, value in usage.items():
+        role = USAGE.get(key)
+        if role is None:
+            continue
+        count = whole(value)
+        if count is None or count < 0:
+            draft.issue(key, "is negative" if count is not None else f"is {kind_of(value)}, not an integer")
+        elif told.setdefault(role, (key, count))[1] != count and not role.endswith("?"):
+            draft.issue(key, f"contradicts {told[role][0]}")
+    draft.sides = (told.get("input", ("", None))[1], told.get("output", ("", None))[1])
 
 
-def _parts_without_field(draft: Draft) -> list[str]:
-    """The sides of which a part, that a call has no field for, is more than nothing."""
-    sides: list[str] = []
-    for side, keys in USAGE_WITHOUT_FIELD.items():
-        parts: dict[str, tuple[str, int]] = {}
-        for key in keys:
-            _count(draft, parts, key, key)
-        if any(count for _, count in parts.values()):
-            sides.append(side)
-    return sides
-
-
-def _convention(draft: Draft, scope: str) -> Convention:
+def _convention(draft: Draft, scope: str) -> Convention | None:
     found = draft.find((USAGE_CONVENTION,))
     if found is not None:
         match str(found[1]).upper():
@@ -118,7 +73,7 @@ def _convention(draft: Draft, scope: str) -> Convention:
                 return "EXCLUSIVE"
         draft.issue(found[0], "is neither inclusive nor exclusive")
         return "UNKNOWN"
-    return SCOPES.get(scope.lower(), SPECIFIED)
+    return SCOPES.get(scope.lower())
 
 
 def put_cost(draft: Draft) -> None:
