@@ -11,6 +11,7 @@ import pytest
 from client_peers import Peers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from flywheel.client import AsyncFlywheel, ClientError, Decision, Flywheel
 
@@ -53,6 +54,37 @@ def test_a_call_is_measured_and_carries_its_decision(peers: Peers) -> None:
         "input_text": "hi", "params": {"temperature": "0.2", "stop": '["\\n"]'},
         "attributes": {"plan": "pro", "seats": "3"},
     }  # fmt: skip
+
+
+class SdkUsage(BaseModel):
+    prompt_tokens: int = 7
+    completion_tokens: int = 3
+
+
+class Broken:
+    def model_dump(self, mode: str) -> Any:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"prompt_tokens": 7, "completion_tokens": 3}, {"prompt_tokens": 7, "completion_tokens": 3}),
+        (SdkUsage(), {"prompt_tokens": 7, "completion_tokens": 3}),
+        (Broken(), None),
+        (object(), None),
+    ],
+)
+def test_a_usage_object_travels_as_it_is_and_never_costs_the_call(peers: Peers, raw: object, told: object) -> None:
+    with client_of(peers) as client:
+        with client.call("support", model="openai/gpt-4o") as call:
+            call.usage(raw)
+            call.pool_seconds(0.5)
+            call.shares({"a": Decimal("0.25"), "b": 0.75})
+        assert client.flush()
+    (item,) = peers.items["calls"]
+    assert item.get("usage") == told
+    assert (item["pool_seconds"], item["shares"]) == (0.5, {"a": "0.25", "b": "0.75"})
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,9 @@ def values(schema: Any) -> st.SearchStrategy[Any]:
                 return st.lists(values(items), max_size=3)
             case {"type": "map", "values": inner}:
                 return st.dictionaries(TEXT, values(inner), max_size=3)
-            case {"logicalType": "decimal"}:
-                return st.integers(-(10**27), 10**27).map(lambda n: Decimal(n).scaleb(-12))
+            case {"logicalType": "decimal", "precision": precision, "scale": scale}:
+                most = 10 ** (precision - 1)
+                return st.integers(-most, most).map(lambda n: Decimal(n).scaleb(-scale))
         return values(schema["type"])
     return {
         "null": st.none(),

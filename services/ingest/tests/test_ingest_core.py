@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flywheel.events import Codec, LocalRegistry
 from flywheel.pricing import bundled_prices
 from flywheel_ingest.core import Admission, Core, Fact, report, screen, status_of
-from flywheel_ingest.items import KINDS, FieldError, ItemRules, KindName, Limits
+from flywheel_ingest.items import KINDS, SET_BY_INGEST, FieldError, ItemRules, KindName, Limits
 from flywheel_ingest.window import RecentIds
 
 NOW_US = 1_795_234_200_000_000
@@ -165,7 +165,7 @@ def test_null_is_the_same_as_left_out(core: Core, codec: Codec, kind: KindName, 
 def test_what_the_schema_has_can_be_posted(core: Core, codec: Codec) -> None:
     for rules in core.rules.values():
         declared = {field["name"] for field in codec.schema(rules.kind.event)["fields"]}
-        assert declared - rules.fields <= {"received_at", "flags"}
+        assert declared - rules.fields <= SET_BY_INGEST
         assert rules.fields - declared == set(rules.kind.extra)
 
 
@@ -299,6 +299,9 @@ OWN_RULES: dict[str, st.SearchStrategy[Any]] = {
     "event_id": st.none() | VISIBLE,
     "user_hash": st.none() | VISIBLE,
     "project": st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20),
+    "shares": st.sampled_from([{}, {"a": 1}, {"a": 0.25, "b": "0.750"}]),
+    "price_context": st.dictionaries(st.sampled_from(["service_tier", "speed"]), st.text(max_size=9)),
+    "usage_emitter": st.none(),  # taken only beside a raw usage object
     "trace_id": st.none() | st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
     "span_id": st.none() | st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
     "parent_span_id": st.none() | st.from_regex(r"[0-9a-f]{16}", fullmatch=True),

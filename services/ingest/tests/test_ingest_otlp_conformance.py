@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from flywheel.events import Codec
-from flywheel.pricing import BUCKETS, normalise
 from flywheel_ingest.core import Core
 from flywheel_ingest.items import KINDS
 from flywheel_ingest.otlp import json_body, protobuf
@@ -53,7 +52,7 @@ def taken_of(row: dict[str, Any], core: Core, otlp: Any, encoding: str, *, keep_
 
 def meant(name: str, expected: Any, otlp: Any) -> Any:
     """What a row's JSON stands for."""
-    if name.endswith("cost_usd") and expected is not None:
+    if name.endswith(("cost_usd", "pool_seconds")) and expected is not None:
         return Decimal(expected)
     match expected:
         case "(the span's)":
@@ -90,44 +89,6 @@ def test_row(row: dict[str, Any], encoding: str, core: Core, codec: Codec, otlp:
         kept = [fact.content for facts in counted.facts.values() for fact in facts]
         assert not any(kept)
         assert counted.content >= taken.content
-
-
-USAGE_PREFIXES = ("gen_ai.usage.", "llm.usage.", "llm.token_count.")
-READ_OTHERWISE = {
-    # pricing takes this name for one that overlaps others, and gives no price.
-    "audio tokens; OpenAI's cached input",
-    # The event has no field for these; pricing has.
-    "parts that a call has no field for: their side is unknown, and the price",
-    # Not among the usage attributes.
-    "cache write as its API calls it",
-    "a bill in another currency",
-    # pricing keeps nothing of a contradiction, the event what was reported.
-    "Bedrock's cache, and the figures do not tell: no price",
-    "more cached than input, from an emitter said to include them: flagged, not guessed",
-}
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        row
-        for row in ROWS
-        if any(name.startswith(USAGE_PREFIXES) for name in row.get("span", {}).get("attributes", {}))
-        and "call" in row["becomes"]
-        and row["says"] not in READ_OTHERWISE
-    ],
-    ids=lambda row: f"{row['dialect']}: {row['says']}",
-)
-def test_usage_is_read_as_pricing_reads_it(row: dict[str, Any], core: Core, otlp: Any) -> None:
-    """The tables of names here and in the pricing library are two; on every row they say the same."""
-    (fact,) = taken_of(row, core, otlp, "protobuf").facts["call"]
-    said = row["span"]["attributes"]
-    usage = {name: value for name, value in said.items() if name.startswith(USAGE_PREFIXES)}
-    theirs = normalise(usage, convention=fact.event.get("usage_convention"))
-    for name, count in zip(BUCKETS, theirs.buckets, strict=True):
-        assert fact.event.get(name) == count, name
-    totals = fact.event.get("input_tokens"), fact.event.get("output_tokens")
-    assert totals == (theirs.input_tokens, theirs.output_tokens)
 
 
 def test_every_name_that_is_understood_is_in_the_table() -> None:

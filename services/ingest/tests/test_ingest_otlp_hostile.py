@@ -83,7 +83,7 @@ MENDED = [
     (attribute("gen_ai.usage.input_tokens", AnyValue(int_value=-(2**63))), "gen_ai.usage.input_tokens is negative"),
     (
         attribute("gen_ai.usage.input_tokens", AnyValue(int_value=2**62)),
-        "gen_ai.usage.input_tokens Input should be less",
+        "gen_ai.usage.input_tokens is above 1000000000000",
     ),
     (
         attribute("gen_ai.usage.input_tokens", AnyValue(double_value=1.5)),

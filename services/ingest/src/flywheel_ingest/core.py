@@ -107,7 +107,10 @@ class Core:
         event = rules.validate(item)
         if None in event.values():  # null is the same as leaving a field out
             event = {name: value for name, value in event.items() if value is not None}
-        raw = orjson.dumps(event, option=_SORTED)
+        try:
+            raw = orjson.dumps(event, option=_SORTED)
+        except TypeError:  # only a raw usage object is free enough for that
+            raise _Refused(FieldError("usage", "is nested too deeply, or has an integer beyond 64 bits")) from None
         if len(raw) > self.limits.max_item_bytes:
             raise _Refused(FieldError("", f"is {len(raw)} bytes as JSON, at most {self.limits.max_item_bytes}"))
         digest = blake2b(raw, digest_size=DIGEST_BYTES, key=self.digest_key).digest()

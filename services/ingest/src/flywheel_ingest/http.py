@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final
 
@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from flywheel.observe import Health, Metrics, TraceMiddleware, logger, operations_routes, traceparent
+from flywheel.pricing import PriceBook
 from flywheel_ingest.batch import BodyInvalid, BodyUnreadable, TooManyItems, parse
 from flywheel_ingest.body import BodyLimits, InFlight, Share, Turned, read_body
 from flywheel_ingest.core import Admission, Core, report, screen, status_of
@@ -33,7 +34,7 @@ CLIENT_GONE: Final = 499
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ingest:
     """The parts of a running ingest; ``clock_us`` gives microseconds since the epoch."""
 
@@ -44,6 +45,10 @@ class Ingest:
     metrics: Metrics
     health: Health
     clock_us: Callable[[], int]
+
+    def use_prices(self, prices: PriceBook) -> None:
+        """Price what comes from now on by other prices."""
+        self.core = replace(self.core, prices=prices)
 
     def app(self) -> ASGIApp:
         """The ASGI app, with the operations routes unless these have a port of their own."""

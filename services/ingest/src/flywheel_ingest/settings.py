@@ -52,6 +52,11 @@ class IngestSettings(ServiceSettings):
         None, description="Key of the hashes that a policy may ask for, at least 16 bytes."
     )
 
+    price_file: Path | None = Field(
+        None, description="Own prices, JSON or YAML, before the public table; read again when it changes or at SIGHUP."
+    )
+    price_file_every_s: float = Field(5.0, gt=0, description="How often that file is looked at.")
+
     def limits(self) -> Limits:
         """The part of the settings that the core needs."""
         return Limits(max_item_bytes=self.max_item_bytes, max_future_us=self.max_future_s * 1_000_000)

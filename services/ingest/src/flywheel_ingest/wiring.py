@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ from flywheel_ingest.core import Core
 from flywheel_ingest.http import Ingest
 from flywheel_ingest.items import KINDS, ItemRules
 from flywheel_ingest.ports import FactLog
+from flywheel_ingest.price_file import PriceFile, follow_prices, hung_up
 from flywheel_ingest.redacting import Redaction
 from flywheel_ingest.settings import IngestSettings
 from flywheel_ingest.window import RecentIds
@@ -80,20 +80,25 @@ async def run(settings: IngestSettings) -> None:
     log = KafkaFactLog(
         bus, Publisher(bus, codec, source=settings.service), health, timeout_s=settings.publish_timeout_s
     )
-    core = build_core(settings, codec, bundled_prices())
-    app = build_ingest(settings, core, log, build_redaction(settings, codec), metrics=metrics, health=health).app()
+    own = None if settings.price_file is None else PriceFile(settings.price_file)
+    core = build_core(settings, codec, bundled_prices() if own is None else own.read())
+    ingest = build_ingest(settings, core, log, build_redaction(settings, codec), metrics=metrics, health=health)
+    app = ingest.app()
     stop_on_signals(stop)
     grace_s = settings.publish_timeout_s + 1
     servers = [serve(app, settings.host, settings.port, stop=stop, grace_s=grace_s)]
     if settings.ops_port is not None:
         operations = operations_app(health, metrics)
         servers.append(serve(operations, settings.host, settings.ops_port, name="ops", stop=stop))
-    watching = asyncio.create_task(log.watch(), name="watch-kafka")
+    watching = [asyncio.create_task(log.watch(), name="watch-kafka")]
+    if own is not None:
+        follow = follow_prices(own, ingest.use_prices, metrics, hung_up(), every_s=settings.price_file_every_s)
+        watching.append(asyncio.create_task(follow, name="follow-prices"))
     try:
         await asyncio.gather(*servers)
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await log.close()
         flush_traces(settings.service)

@@ -15,6 +15,8 @@ COMMANDS: Final = {
     "replay": "replaying",
     "rebuild": "rebuild",
     "price": "price",
+    "reprice": "reprice",
+    "showback": "showback",
     "redact": "redact",
     "sql": "asking",
     "topics": "topics",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self
 
-from flywheel.client.records import texts
+from flywheel.client.records import texts, usage_object
 
 _CANCELLED = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit, SystemExit)
 
@@ -43,11 +43,34 @@ class Call:
             self._record["streaming"] = True
 
     def usage(
-        self, *, input_tokens: int | None = None, output_tokens: int | None = None, **buckets: int | str | None
+        self,
+        raw: object = None,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        **buckets: int | str | None,
     ) -> None:
-        """Tell the tokens used, as the provider reports them; ``buckets`` are the disjoint ones by their field names
-        (``cache_read_tokens``, ``reasoning_tokens``, …) and ``usage_convention``."""
-        self._set(input_tokens=input_tokens, output_tokens=output_tokens, usage_source="PROVIDER", **buckets)
+        """Tell the tokens used, as the provider reports them.
+
+        Best as the usage object that came (``raw``: a dict, or the object of an SDK): then nothing is lost on the way,
+        and ingest knows by its keys how it counts. Else as counts; ``buckets`` are the disjoint ones by their field
+        names (``cache_read_tokens``, ``reasoning_tokens``, …) and ``usage_convention``.
+        """
+        self._set(
+            usage=usage_object(raw),
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            usage_source="PROVIDER",
+            **buckets,
+        )
+
+    def pool_seconds(self, seconds: float) -> None:
+        """Tell how long a local model's pool was held: its seconds divided by the calls that ran beside this one."""
+        self._set(pool_seconds=seconds)
+
+    def shares(self, parts: Mapping[str, Decimal | str | float]) -> None:
+        """Tell which teams share this call, and by which fractions; they must add up to exactly 1."""
+        self._set(shares={team: str(part) for team, part in parts.items()})
 
     def cost(self, usd: Decimal | str | float) -> None:
         """Tell what the provider charged, in US dollars. Without it the call is priced from the table."""

@@ -83,6 +83,21 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def usage_object(raw: object) -> Mapping[str, Any] | None:
+    """A usage object as a mapping: as it is, or what an SDK's object (pydantic's ``model_dump``) says of itself.
+
+    None where it is neither; the call then stays without usage instead of getting lost.
+    """
+    if isinstance(raw, Mapping):
+        return raw
+    dump = getattr(raw, "model_dump", None)
+    try:
+        said = None if dump is None else dump(mode="json")
+    except Exception:  # whatever an SDK raises, the caller's work goes on
+        return None
+    return said if isinstance(said, Mapping) else None
+
+
 def json_value(text: str) -> Any:
     """A parameter's value from its JSON text; text that is not JSON stands for itself."""
     try:

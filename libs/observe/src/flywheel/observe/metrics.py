@@ -33,6 +33,7 @@ CounterName = Literal[
     "ingest_unpriced_total",
     "ingest_redactions_total",
     "ingest_content_dropped_total",
+    "ingest_price_file_reads_total",
     "decisions_total",
     "decision_log_total",
     "policy_updates_total",
@@ -57,6 +58,7 @@ GaugeName = Literal[
     "open_requests",
     "client_buffer_bytes",
     "client_spill_bytes",
+    "ingest_price_file_broken",
 ]
 HistogramName = Literal[
     "http_request_seconds",
@@ -131,6 +133,8 @@ DECLARATIONS: Final[tuple[Declaration, ...]] = (
     Declaration("ingest_unpriced_total", "counter", "Calls for which no price was known.", ("provider",)),
     Declaration("ingest_redactions_total", "counter", "Personal data and secrets taken out, by kind.", ("kind",)),
     Declaration("ingest_content_dropped_total", "counter", "Texts dropped instead of written.", ("reason",)),
+    Declaration("ingest_price_file_reads_total", "counter", "Readings of the own price file.", ("result",)),
+    Declaration("ingest_price_file_broken", "gauge", "1 while the own price file cannot be used: older prices hold."),
     Declaration("ingest_publish_seconds", "histogram", "Time until Kafka acknowledged a batch.", ("kind",)),
     Declaration("decisions_total", "counter", "Decisions made.", ("feature", "arm", "reason")),
     Declaration("decide_seconds", "histogram", "Time to decide.", ("transport",)),

@@ -1,7 +1,7 @@
 """Usage to disjoint token buckets to money. Own price files are read by ``flywheel.pricing.own``."""
 
 from flywheel.pricing.book import PriceBook, bundled_prices, prices_with
-from flywheel.pricing.buckets import BUCKETS, EVENT_BUCKETS, Buckets, Convention, Split, split_usage
+from flywheel.pricing.buckets import BUCKETS, Buckets, Convention, Split, split_usage
 from flywheel.pricing.calls import PricedCall, price_call, price_usage
 from flywheel.pricing.conventions import EMITTERS
 from flywheel.pricing.emitter import Emitter
@@ -12,7 +12,6 @@ from flywheel.pricing.usage import EmitterUnknown, Usage, counted, normalise
 __all__ = [
     "BUCKETS",
     "EMITTERS",
-    "EVENT_BUCKETS",
     "Buckets",
     "Context",
     "Convention",

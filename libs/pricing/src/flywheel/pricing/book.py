@@ -119,8 +119,9 @@ def special(context: Context) -> Context:
     return tuple(sorted((key, value) for key, value in lowered.items() if value not in _STANDARD.get(key, ())))
 
 
+@lru_cache(maxsize=1)
 def public_table() -> PriceTable:
-    """The table that the installed genai-prices carries; no network. Loading it takes about a second."""
+    """The table that the installed genai-prices carries; no network. Loading it takes about a second, once."""
     from genai_prices.data import providers
 
     installed = version("genai-prices")

@@ -36,8 +36,7 @@ class Buckets(NamedTuple):
 
 
 BUCKETS: Final = Buckets._fields
-EVENT_BUCKETS: Final = BUCKETS[:9]
-"""Those that a call's event (``llm_call`` version 1) has a field for; the others are rare and only priced."""
+"""Each is a field of a call's event (``llm_call`` version 2)."""
 
 _REPORTED: Final = ("input_tokens", "output_tokens", *BUCKETS)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from flywheel.pricing import Convention
+from flywheel.pricing.buckets import MOST_TOKENS
 from flywheel_ingest.otlp.drafts import Draft, kind_of, whole
 from flywheel_ingest.otlp.names import COST, USAGE, USAGE_ALSO, USAGE_CONVENTION, is_usage
 from flywheel_ingest.otlp.records import Value
@@ -28,7 +29,7 @@ def put_usage(draft: Draft, scope: str) -> None:
     """Take the attributes that count tokens for the call's raw usage object, and the convention where the spelling does
     not settle it. Pricing flags what contradicts itself; here the attributes at fault are noted for the answer."""
     values = draft.layers[0].values
-    usage = {key: value for key, value in values.items() if value is not None and is_usage(key)}
+    usage: dict[str, Value] = {key: value for key, value in values.items() if value is not None and is_usage(key)}
     for key, standard in USAGE_ALSO.items():
         same = {standard, *(other for other, role in USAGE.items() if role == USAGE[standard])}
         if values.get(key) is not None and usage.keys().isdisjoint(same):
@@ -56,11 +57,17 @@ def _note(draft: Draft, usage: Mapping[str, Value]) -> None:
         if role is None:
             continue
         count = whole(value)
-        if count is None or count < 0:
-            draft.issue(key, "is negative" if count is not None else f"is {kind_of(value)}, not an integer")
+        if count is None or not 0 <= count <= MOST_TOKENS:
+            draft.issue(key, _wrong(value, count))
         elif told.setdefault(role, (key, count))[1] != count and not role.endswith("?"):
             draft.issue(key, f"contradicts {told[role][0]}")
     draft.sides = (told.get("input", ("", None))[1], told.get("output", ("", None))[1])
+
+
+def _wrong(value: Value, count: int | None) -> str:
+    if count is None:
+        return f"is {kind_of(value)}, not an integer"
+    return "is negative" if count < 0 else f"is above {MOST_TOKENS}"
 
 
 def _convention(draft: Draft, scope: str) -> Convention | None:

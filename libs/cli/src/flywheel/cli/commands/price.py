@@ -33,7 +33,7 @@ def price(file: Path, prices: Path | None, as_json: bool) -> None:
     Unknown is null, never 0. With --json each line of FILE gives one line of JSON, and the last has the summary. Lines
     that cannot be read are named and skipped; then the exit code is 1.
     """
-    book = _book(prices)
+    book = book_of(prices)
     summary = Summary()
     shown: list[Line] = []
     with click.open_file(str(file), "rb") as stream:
@@ -53,7 +53,8 @@ def price(file: Path, prices: Path | None, as_json: bool) -> None:
         fail(f"{summary.bad_lines} of {summary.bad_lines + summary.whole.calls} lines could not be read")
 
 
-def _book(own: Path | None) -> PriceBook:
+def book_of(own: Path | None) -> PriceBook:
+    """The public table, after a person's own file where there is one."""
     if own is None:
         return bundled_prices()
     try:
