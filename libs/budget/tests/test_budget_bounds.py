@@ -60,10 +60,8 @@ def test_a_plain_call_costs_its_bound(model: str) -> None:
     assert rates is not None
     bound = bound_of(rates, CallSize(input_bytes=1000, max_tokens=77), Limits(), None)
     buckets = Buckets(uncached_input_tokens=1000, visible_output_tokens=77)
-    assert (
-        book.price(buckets, provider=provider, models=(name,), at_us=AT_US).cost_usd
-        == Decimal(bound.pico(77)) / PICO_PER_USD
-    )
+    cost_usd = book.price(buckets, provider=provider, models=(name,), at_us=AT_US).cost_usd
+    assert cost_usd == Decimal(bound.pico(77)) / PICO_PER_USD
 
 
 @pytest.mark.parametrize("model", [None, "", "nobody/knows", "gpt-4o-without-its-provider"])

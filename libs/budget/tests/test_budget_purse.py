@@ -158,6 +158,14 @@ def test_at_the_end_everything_is_given_back_and_nothing_is_opened() -> None:
     assert (closing.reserved_pico, closing.limit_wanted_pico, closing.closing) == (10, 10, True)
 
 
+def test_what_a_call_went_without_is_there_next_time() -> None:
+    purse = Purse("life")
+    opened(purse, 10)
+    purse.wish([BUDGET, "p/org"], 40, 1.0)
+    (request,) = purse.requests(1.0)
+    assert (request.need_pico, request.limit_wanted_pico) == (0, 80)
+
+
 def test_an_account_the_guard_closed_takes_no_more() -> None:
     purse = Purse("life")
     request = opened(purse, 100)

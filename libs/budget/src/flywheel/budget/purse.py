@@ -162,7 +162,7 @@ class Purse:
             account.reserved += bound_pico
             account.used_s = now_s
             account.largest = max(account.largest, bound_pico)
-            low = (account.limit - account.reserved) * 2 < account.rate * self._horizon_s + account.largest
+            low = (account.limit - account.reserved) * 2 < account.rate * self._horizon_s + 2 * account.largest
             if low and account.asked is None:
                 self._due[account.name] = account
             made.append(Reservation(instance, account.window, account.name, bound_pico, account.reserved))
@@ -192,6 +192,16 @@ class Purse:
                 account.waiting += need_pico
                 account.used_s = now_s
                 account.largest = max(account.largest, need_pico)
+                self._due[account.name] = account
+
+    def wish(self, instances: Iterable[str], bound_pico: int, now_s: float) -> None:
+        """Say that a call went without ``bound_pico``, though none waits: there should be so much next time."""
+        for instance in instances:
+            account = self._open.get(instance)
+            if account is not None and bound_pico > account.largest:
+                account.largest = bound_pico
+                account.used_s = now_s
+            if account is not None and account.asked is None:
                 self._due[account.name] = account
 
     def lacking(self, instances: Iterable[str], need_pico: int, now_s: float) -> list[str]:
@@ -322,13 +332,14 @@ class Purse:
         weight = min(1.0, passed_s / _SMOOTHING_S)
         account.rate += weight * (fresh - account.rate)
         account.counted, account.rated_s = account.reserved, now_s
+        account.largest -= account.largest >> 7  # forgotten by half in some 20 s of sweeps
 
     def _target(self, account: _Account, now_s: float) -> int:
         """What should be free for use: by the rate, and at least the largest call while there are any."""
         target = int(account.rate * (_SCARCE_S if account.scarce else self._horizon_s))
         if account.scarce:
             return target if target >= account.largest else 0
-        return max(target, account.largest) if now_s - account.used_s < account.ttl_s else 0
+        return max(target, 2 * account.largest) if now_s - account.used_s < account.ttl_s else 0
 
     def _request(self, account: _Account, now_s: float) -> LeaseRequest | None:
         if account.asked is not None:

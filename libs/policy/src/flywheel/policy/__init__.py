@@ -2,13 +2,25 @@
 
 from flywheel.policy.charter import ArmSpec, Charter, PolicySpec
 from flywheel.policy.charter_yaml import CharterInvalid, Problem, parse_charter
-from flywheel.policy.decide import CompiledPolicy, DecideRequest, Decision, compile_policy, decide, decision_event
+from flywheel.policy.decide import (
+    Arm,
+    CompiledPolicy,
+    DecideRequest,
+    Decision,
+    candidates,
+    compile_policy,
+    decide,
+    decision_event,
+    default_arm,
+)
 from flywheel.policy.posterior import build_policy, choice_probabilities
+from flywheel.policy.pressure import Priced, worth_it
 from flywheel.policy.propensity import Propensities
 from flywheel.policy.reward import Attempt, Composition, RewardRule, compose
 from flywheel.policy.summary import Evidence, Summary, nano, span_bounds, unit_of, weigh
 
 __all__ = [
+    "Arm",
     "ArmSpec",
     "Attempt",
     "Charter",
@@ -19,19 +31,23 @@ __all__ = [
     "Decision",
     "Evidence",
     "PolicySpec",
+    "Priced",
     "Problem",
     "Propensities",
     "RewardRule",
     "Summary",
     "build_policy",
+    "candidates",
     "choice_probabilities",
     "compile_policy",
     "compose",
     "decide",
     "decision_event",
+    "default_arm",
     "nano",
     "parse_charter",
     "span_bounds",
     "unit_of",
     "weigh",
+    "worth_it",
 ]

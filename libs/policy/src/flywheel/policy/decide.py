@@ -28,7 +28,8 @@ Reason = Literal["policy", "no_policy", "stale_policy", "nothing_eligible", "unk
 
 
 class DecideRequest(NamedTuple):
-    """What is to be decided. ``default_arm`` and ``default_model`` serve it when there is no policy."""
+    """What is to be decided. ``default_arm`` and ``default_model`` serve it without a policy; the last three tell the size
+    of the call where budgets ask for it (``input_bytes``: of text, in UTF-8)."""
 
     project: str
     feature: str
@@ -41,6 +42,9 @@ class DecideRequest(NamedTuple):
     trace_id: str | None = None
     default_arm: str | None = None
     default_model: str | None = None
+    input_tokens: int | None = None
+    input_bytes: int | None = None
+    max_tokens: int | None = None
 
 
 class Decision(NamedTuple):
@@ -64,9 +68,17 @@ class Decision(NamedTuple):
     policy_age_ms: float | None
     context: tuple[str, ...]
     """Names of the context fields the policy declares; only they are logged."""
+    reservations: tuple[Mapping[str, Any], ...] = ()
+    """What hard budgets were charged, as the event has it."""
+    input_tokens_bound: int | None = None
+    output_tokens_bound: int | None = None
+    downgraded_from: str | None = None
+    budget_price: float | None = None
 
 
-class _Arm(NamedTuple):
+class Arm(NamedTuple):
+    """What serves a request; ``params`` are JSON texts by name."""
+
     name: str
     model: str | None
     prompt_name: str | None
@@ -77,7 +89,7 @@ class _Arm(NamedTuple):
 class _Subset(NamedTuple):
     """The distribution over one set of eligible arms."""
 
-    arms: tuple[_Arm, ...]
+    arms: tuple[Arm, ...]
     names: tuple[str, ...]
     propensities: tuple[float, ...]
     cumulative: tuple[float, ...]
@@ -94,10 +106,10 @@ class CompiledPolicy:
     kind: str
     occurred_at_us: int
     stale_after_us: int
-    default: _Arm
+    default: Arm
     context: tuple[str, ...]
     event: Mapping[str, Any]
-    arms: tuple[_Arm, ...]
+    arms: tuple[Arm, ...]
     rules: tuple[tuple[int, tuple[Rule, ...]], ...]
     full_mask: int
     prefix: blake2b
@@ -132,9 +144,7 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
     """
     declared = policy_event["arms"]
     arms = tuple(
-        _Arm(
-            arm["name"], arm["model"], arm["prompt_name"], arm["prompt_version"], MappingProxyType(dict(arm["params"]))
-        )
+        Arm(arm["name"], arm["model"], arm["prompt_name"], arm["prompt_version"], MappingProxyType(dict(arm["params"])))
         for arm in declared
     )
     by_name = {arm.name: arm for arm in arms}
@@ -213,15 +223,16 @@ def decide(
     now_us: int,
     *,
     absence: Literal["no_policy", "unknown_feature"] = "no_policy",
+    allowed: int = -1,
 ) -> Decision:
-    """Return the arm for a request; ``now_us`` only tells whether the policy is stale.
+    """Return the arm for a request; ``now_us`` only tells whether the policy is stale. ``allowed`` are the arms, of
+    those in `candidates`, that budgets leave, a bit each; at least one of them must be.
 
     Without a policy the request's own default serves, flagged with ``absence``. A stale policy, or no eligible arm,
     gives the policy's default arm, flagged. A fallback has propensity 1: it was certain.
     """
     if compiled is None:
-        name = request.default_arm or "default"
-        arm = _Arm(name, request.default_model, None, None, _NO_PARAMS)
+        arm = default_arm(None, request)
         identity = event_id("decision", request.project, request.feature, request.request_id, 0)
         return _certain(identity, arm, absence, (request.feature, 0, "default", None, ()))
     age_us = now_us - compiled.occurred_at_us
@@ -232,7 +243,7 @@ def decide(
     mask = compiled.eligible(request.context) if compiled.rules else compiled.full_mask
     if not mask:
         return _certain(identity, compiled.default, "nothing_eligible", about)
-    subset = compiled.subset(mask)
+    subset = compiled.subset(mask & allowed)
     index = bisect_right(subset.cumulative, uniform(identity))
     arm = subset.arms[index]
     return Decision(
@@ -241,8 +252,22 @@ def decide(
     )  # fmt: skip
 
 
+def candidates(compiled: CompiledPolicy, request: DecideRequest, now_us: int) -> int:
+    """Return the arms that `decide` draws from, a bit each; 0 when the default arm is certain."""
+    if 0 < compiled.stale_after_us < now_us - compiled.occurred_at_us:
+        return 0
+    return compiled.eligible(request.context) if compiled.rules else compiled.full_mask
+
+
+def default_arm(compiled: CompiledPolicy | None, request: DecideRequest) -> Arm:
+    """Return the arm that serves where no policy can decide."""
+    if compiled is not None:
+        return compiled.default
+    return Arm(request.default_arm or "default", request.default_model, None, None, _NO_PARAMS)
+
+
 def _certain(
-    identity: str, arm: _Arm, reason: Reason, about: tuple[str, int, str, float | None, tuple[str, ...]]
+    identity: str, arm: Arm, reason: Reason, about: tuple[str, int, str, float | None, tuple[str, ...]]
 ) -> Decision:
     return Decision(
         identity, arm.name, 1.0, (arm.name,), (1.0,), 0.0,
@@ -254,7 +279,7 @@ def decision_event(
     decision: Decision, request: DecideRequest, *, occurred_at_us: int, decider: str = "router"
 ) -> dict[str, Any]:
     """Return the ``decision`` event. Only context fields the policy declares are logged."""
-    return {
+    event: dict[str, Any] = {
         "event_id": decision.decision_id,
         "project": request.project,
         "request_id": request.request_id,
@@ -283,6 +308,15 @@ def decision_event(
         "decider": decider,
         "policy_age_ms": decision.policy_age_ms,
     }
+    if decision.output_tokens_bound is not None or decision.budget_price is not None:
+        event |= {
+            "reservations": list(decision.reservations),
+            "input_tokens_bound": decision.input_tokens_bound,
+            "output_tokens_bound": decision.output_tokens_bound,
+            "downgraded_from": decision.downgraded_from,
+            "budget_price": decision.budget_price,
+        }
+    return event
 
 
 def _logged(context: Mapping[str, Value], declared: Sequence[str]) -> dict[str, str]:
