@@ -110,7 +110,9 @@ async def bench(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
     producer = KeptProducer()
     chosen = load_settings(RouterSettings, state_dir=folder, **settings)
     parts = build(chosen, OneProducerBus(producer))  # type: ignore[arg-type]
-    parts.health.set_ready("policies", True)
+    for part in ("policies", "budgets"):
+        parts.health.set_ready(part, True)
+    parts.leases.spending.opened()
     sending = asyncio.create_task(parts.log.send(producer, parts.health))
     transport = httpx.ASGITransport(parts.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
@@ -118,3 +120,4 @@ async def bench(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     parts.log.close()
+    parts.leases.close()

@@ -52,7 +52,7 @@ class AnswerWriter:
             return orjson.dumps(answer(decision, request.request_id))
         key = (
             decision.policy_version, request.project, decision.policy, decision.arm, decision.propensity,
-            decision.model, decision.reason, decision.arms,
+            decision.model, decision.reason, decision.arms, decision.output_tokens_bound,
         )  # fmt: skip
         kept = self._kept.get(key)
         if kept is None:

@@ -20,6 +20,7 @@ from flywheel_router.decision_log import LogFull
 from flywheel_router.reading import MAX_BODY_BYTES, Problem, RequestInvalid
 from flywheel_router.remote_decisions import RemoteDecisions
 from flywheel_router.service import DecideService
+from flywheel_router.spending import Unaffordable
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -59,24 +60,33 @@ class RouterApp:
             return
         if scope["method"] == "POST":
             body = await read_body(receive, MAX_BODY_BYTES)
-            status, payload, extra = self.decide(body, scope["headers"])
+            status, payload, extra = await self.decide_patiently(body, scope["headers"])
         else:
             status, payload, extra = 405, errors_body([Problem("", "use POST")]), [(b"allow", b"POST")]
         headers = [_JSON, (b"content-length", b"%d" % len(payload)), *extra]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
 
-    def decide(self, body: bytes | None, headers: Sequence[tuple[bytes, bytes]]) -> Reply:
-        """Answer one request to decide: status, body and headers beyond the usual; ``body`` None was too long."""
+    def decide(self, body: bytes | None, headers: Sequence[tuple[bytes, bytes]]) -> Reply | None:
+        """Answer one request to decide: status, body and headers beyond the usual; ``body`` None was too long.
+
+        None: hard budgets leave no arm at once; `decide_patiently` answers.
+        """
         try:
             decision, asked = self._service.decide(parse(body, MAX_BODY_BYTES), _traceparent(headers), "http")
-        except RequestInvalid as error:
-            return _refused(error)
-        except LogFull as error:
-            return _unavailable(error)
-        except Exception:
-            logger("router.http").exception("deciding failed")
-            return 500, errors_body([Problem("", "the router failed; its log says why")]), []
+        except Unaffordable:
+            return None
+        except Exception as error:
+            return _failed(error)
+        return 200, self._answers.write(decision, asked), []
+
+    async def decide_patiently(self, body: bytes | None, headers: Sequence[tuple[bytes, bytes]]) -> Reply:
+        """Answer one request to decide; wait for a lease where one is on its way."""
+        try:
+            parsed = parse(body, MAX_BODY_BYTES)
+            decision, asked = await self._service.decide_patiently(parsed, _traceparent(headers), "http")
+        except Exception as error:
+            return _failed(error)
         return 200, self._answers.write(decision, asked), []
 
     async def _decide_batch(self, request: Request) -> Response:
@@ -88,14 +98,17 @@ class RouterApp:
             return _response(_refused(error))
         replies: list[dict[str, Any]] = []
         traceparent = request.headers.get("traceparent")
+        until_s = self._service.wait_until_s()
         for index, item in enumerate(items):
             if index % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
                 await asyncio.sleep(0)  # somebody waits for a single decision
             try:
-                decision, asked = self._service.decide(item, traceparent, "http")
+                decision, asked = await self._service.decide_patiently(item, traceparent, "http", until_s=until_s)
                 replies.append({"index": index, "status": "decided", **answer(decision, asked.request_id)})
             except RequestInvalid as error:
                 replies.append({"index": index, "status": "rejected", "errors": _shown(error.problems)})
+            except Unaffordable as error:
+                replies.append({"index": index, "status": "rejected", **unaffordable_body(error)})
             except LogFull as error:
                 return _response(_unavailable(error))
         return _verdicts(replies, good="decided")
@@ -229,6 +242,32 @@ def _shown(problems: list[Problem]) -> list[dict[str, str]]:
 def _refused(error: RequestInvalid) -> Reply:
     status = 413 if isinstance(error, BodyTooLarge) else 400 if isinstance(error, BodyNotJson) else 422
     return status, errors_body(error.problems), []
+
+
+def _failed(error: Exception) -> Reply:
+    if isinstance(error, RequestInvalid):
+        return _refused(error)
+    if isinstance(error, LogFull):
+        return _unavailable(error)
+    if isinstance(error, Unaffordable):
+        return _unpaid(error)
+    logger("router.http").error("deciding failed", exc_info=error)
+    return 500, errors_body([Problem("", "the router failed; its log says why")]), []
+
+
+def unaffordable_body(error: Unaffordable) -> dict[str, Any]:
+    """What a caller is told when no arm can be paid; ``window_end`` in microseconds since the epoch."""
+    problems = [Problem("", str(error))]
+    return {
+        "reason": error.why, "budget": error.budget, "window_end": error.window_end_us, "errors": _shown(problems),
+    }  # fmt: skip
+
+
+def _unpaid(error: Unaffordable) -> Reply:
+    body = orjson.dumps(unaffordable_body(error))
+    if error.why == "budget_wait":
+        return 429, body, [(b"retry-after", b"%d" % max(1, round(error.retry_after_s)))]
+    return 402, body, []
 
 
 def _unavailable(error: LogFull) -> Reply:

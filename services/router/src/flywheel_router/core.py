@@ -1,33 +1,52 @@
 """What the router does with a request, without a clock, a socket or a log: decide, once per request and policy
-version."""
+version, within the budgets that hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from flywheel.policy import DecideRequest, Decision, decide, decision_event
+from flywheel.policy import (
+    CompiledPolicy,
+    DecideRequest,
+    Decision,
+    candidates,
+    decide,
+    decision_event,
+    default_arm,
+)
 from flywheel_router.board import PolicyBoard
 from flywheel_router.recent import Recent
+from flywheel_router.spending import Offer, Spending, reservation_fields
 
 Absence = Literal["no_policy", "unknown_feature"]
+Log = Callable[[Mapping[str, Any]], None]
+_DEFAULT_BIT = 1 << 62
+"""Stands for the default arm where it is certain: no arm of a policy has this bit."""
 
 
 class Decider:
     """Decides with the policies of a board and remembers the last ``remembered`` decisions.
 
     The same request id under the same policy version gets the same answer: beyond the memory because the policy is a
-    pure function of both, within it even where the context differs, and without a second record of it.
+    pure function of both, within it even where the context differs, and without a second record of it. Under a hard
+    budget the arms that can be paid differ from moment to moment, so there it is only the memory that says so; what is
+    remembered is not reserved twice.
     """
 
-    def __init__(self, board: PolicyBoard, *, remembered: int) -> None:
+    def __init__(self, board: PolicyBoard, *, remembered: int, spending: Spending | None = None) -> None:
         self._board = board
+        self._spending = spending
         self._made: Recent[tuple[str, str, str, int], Decision] = Recent(remembered)
 
-    def decide(self, request: DecideRequest, now_us: int, log: Callable[[Mapping[str, Any]], None]) -> Decision:
-        """Decide a request at ``now_us`` (microseconds since the epoch), which only staleness and the record depend on.
+    def decide(self, request: DecideRequest, now_us: int, log: Log, *, now_s: float = 0.0) -> Decision:
+        """Decide a request at ``now_us`` (microseconds since the epoch), which only staleness, prices and the record
+        depend on, and ``now_s`` (of a clock that only goes forward), which only leases do.
 
-        A new decision is given to ``log`` before it is returned; where that raises, nothing was decided.
+        A new decision is given to ``log`` before it is returned; where that raises, nothing was decided or reserved.
+
+        Raises:
+            Unaffordable: hard budgets leave no arm.
         """
         held = self._board.get(request.project, request.feature)
         key = (request.project, request.feature, request.request_id, held.version if held else 0)
@@ -35,7 +54,59 @@ class Decider:
         if made is not None:
             return made
         absence: Absence = "unknown_feature" if self._board.serves(request.project) else "no_policy"
-        decision = decide(held.compiled if held else None, request, now_us, absence=absence)
-        log(decision_event(decision, request, occurred_at_us=now_us))
+        compiled = held.compiled if held else None
+        spending = self._spending
+        if spending is not None and spending.bears_on(request.project, decided_by_policy=held is not None):
+            decision = _within(spending, compiled, request, log, now_us=now_us, now_s=now_s, absence=absence)
+        else:
+            decision = decide(compiled, request, now_us, absence=absence)
+            log(decision_event(decision, request, occurred_at_us=now_us))
         self._made[key] = decision
         return decision
+
+
+def _within(
+    spending: Spending,
+    compiled: CompiledPolicy | None,
+    request: DecideRequest,
+    log: Log,
+    *,
+    now_us: int,
+    now_s: float,
+    absence: Absence,
+) -> Decision:
+    """Decide among the arms that budgets leave, reserve the bound of the chosen one, and log."""
+    mask = candidates(compiled, request, now_us) if compiled is not None else 0
+    if compiled is not None and mask:
+        chosen = [index for index in range(len(compiled.arms)) if mask >> index & 1]
+        arms = [(1 << index, compiled.arms[index]) for index in chosen]
+    else:
+        arms = [(_DEFAULT_BIT, default_arm(compiled, request))]
+    offers = spending.offers(request, arms, compiled.version if compiled else 0, now_us, now_s)
+    payable = spending.payable(offers, now_s)
+    allowed, price = payable, None
+    if compiled is not None and mask:
+        allowed, price = spending.worth(offers, payable, [compiled.event["arms"][index]["mean"] for index in chosen])
+    decision = decide(compiled, request, now_us, absence=absence, allowed=allowed)
+    if price is not None:
+        before = decide(compiled, request, now_us, absence=absence, allowed=payable).arm
+        decision = decision._replace(budget_price=price, downgraded_from=None if before == decision.arm else before)
+    offer = next(offer for offer, (_, arm) in zip(offers, arms, strict=True) if arm.name == decision.arm)
+    made = spending.reserve(offer, now_s)
+    if made:
+        decision = _reserved(decision, offer, spending)._replace(reservations=reservation_fields(made))
+    try:
+        log(decision_event(decision, request, occurred_at_us=now_us))
+    except BaseException:
+        spending.cancel(made)
+        raise
+    return decision
+
+
+def _reserved(decision: Decision, offer: Offer, spending: Spending) -> Decision:
+    assert offer.bound is not None
+    return decision._replace(
+        params=spending.capped(decision.params, offer.tokens),
+        input_tokens_bound=offer.bound.input_tokens,
+        output_tokens_bound=offer.tokens,
+    )

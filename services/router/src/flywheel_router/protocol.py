@@ -63,8 +63,12 @@ class DecideProtocol(HttpToolsProtocol):
             return
         body = b"".join(self._body) if self._body_bytes <= MAX_BODY_BYTES else None
         app: RouterApp = self.config.app  # type: ignore[assignment]
-        status, payload, extra = app.decide(body, self.headers)
+        reply = app.decide(body, self.headers)
         self._body = None
+        if reply is None:
+            self._go_the_long_way(body or b"")
+            return
+        status, payload, extra = reply
         keep_alive = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive() and not self._last
         parts = [_HEADS[status]]
         for name, value in (*self.server_state.default_headers, *extra):
@@ -76,6 +80,13 @@ class DecideProtocol(HttpToolsProtocol):
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _go_the_long_way(self, body: bytes) -> None:
+        """Have the ASGI application answer a request that was read here: it has to wait for money."""
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
+        super().on_message_complete()
 
     def shutdown(self) -> None:
         """Let a request that is being read have its answer, then close."""

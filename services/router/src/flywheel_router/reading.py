@@ -20,7 +20,9 @@ MAX_TEXT_CHARS: Final = 1024
 _EXACT: Final = 2**53
 
 _OPTIONAL: Final = frozenset({"app", "environment", "team", "user_hash", "default_arm", "default_model"})
-FIELDS: Final = frozenset({"project", "feature", "request_id", "context", "user"}) | _OPTIONAL
+SIZES: Final = ("input_tokens", "input_bytes", "max_tokens")
+FIELDS: Final = frozenset({"project", "feature", "request_id", "context", "user", *SIZES}) | _OPTIONAL
+MOST_TOKENS: Final = 10**9
 _NONE: Final[Mapping[str, ContextValue]] = {}
 
 
@@ -56,14 +58,15 @@ def read_request(body: object, trace_id: str | None, hash_user: Callable[[str, s
     feature = read_text(body.get("feature"), "feature", MAX_NAME_CHARS, problems)
     request_id = read_text(body.get("request_id"), "request_id", MAX_ID_CHARS, problems)
     user = _optional(body.get("user"), "user", problems)
-    optional = {name: _optional(body[name], name, problems) for name in body if name in _OPTIONAL}
+    optional: dict[str, Any] = {name: _optional(body[name], name, problems) for name in body if name in _OPTIONAL}
     context = read_context(body.get("context"), problems)
+    sizes: dict[str, Any] = {name: _size(body[name], name, problems) for name in SIZES if name in body}
     if problems:
         raise RequestInvalid(problems)
     if user is not None and optional.get("user_hash") is None:
         optional["user_hash"] = hash_user(project, user)
     return DecideRequest(
-        project=project, feature=feature, request_id=request_id, context=context, trace_id=trace_id, **optional
+        project=project, feature=feature, request_id=request_id, context=context, trace_id=trace_id, **optional, **sizes
     )
 
 
@@ -136,6 +139,14 @@ def read_project(value: object, problems: list[Problem]) -> str:
 
 def _optional(value: object, field: str, problems: list[Problem]) -> str | None:
     return None if value is None else read_text(value, field, MAX_ID_CHARS, problems)
+
+
+def _size(value: object, field: str, problems: list[Problem]) -> int | None:
+    least = 1 if field == "max_tokens" else 0
+    if value is None or (type(value) is int and least <= value <= MOST_TOKENS):
+        return value
+    problems.append(Problem(field, f"must be a whole number from {least} to {MOST_TOKENS}"))
+    return None
 
 
 def _shown(name: object) -> str:

@@ -97,7 +97,7 @@ def read_decision(item: object, hash_user: Callable[[str, str], str | None], now
         raise RequestInvalid([Problem("", "a decision is a JSON object")])
     if len(orjson.dumps(item)) > MAX_ITEM_BYTES:
         raise RequestInvalid([Problem("", f"a decision has at most {MAX_ITEM_BYTES} bytes")])
-    problems = [Problem(str(name)[:64], "no such field") for name in sorted(item.keys() - FIELDS)]
+    problems = [Problem(str(name)[:64], _why_not(name)) for name in sorted(item.keys() - FIELDS)]
     event: dict[str, Any] = {
         "project": read_project(item.get("project", "default"), problems),
         "feature": read_text(item.get("feature"), "feature", MAX_NAME_CHARS, problems),
@@ -132,6 +132,12 @@ def read_decision(item: object, hash_user: Callable[[str, str], str | None], now
     if item.get("event_id", event["event_id"]) != event["event_id"]:
         raise RequestInvalid([Problem("event_id", f"is not the id of this decision, {event['event_id']}")])
     return event
+
+
+def _why_not(name: str) -> str:
+    if name == "reservations":
+        return "only decisions made by the router hold reservations: ask POST /v1/decide under a hard budget"
+    return "no such field"
 
 
 def _distribution(

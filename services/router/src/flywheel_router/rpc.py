@@ -9,11 +9,12 @@ import grpc
 
 from flywheel.policy import Decision
 from flywheel_router.decision_log import LogFull
-from flywheel_router.reading import FIELDS, MAX_BODY_BYTES, RequestInvalid
+from flywheel_router.reading import FIELDS, MAX_BODY_BYTES, SIZES, RequestInvalid
 from flywheel_router.service import DecideService
+from flywheel_router.spending import Unaffordable
 from flywheel_router.v1 import decide_pb2, decide_pb2_grpc
 
-_TEXTS = tuple(sorted(FIELDS - {"context"}))
+_TEXTS = tuple(sorted(FIELDS - {"context", *SIZES}))
 
 
 class DeciderServicer(decide_pb2_grpc.DeciderServicer):
@@ -25,9 +26,13 @@ class DeciderServicer(decide_pb2_grpc.DeciderServicer):
     async def Decide(self, request: decide_pb2.DecideRequest, context: Any) -> decide_pb2.DecideResponse:  # noqa: N802
         """Decide one request."""
         try:
-            decision, asked = self._service.decide(read_message(request), _traceparent(context), "grpc")
+            body, traceparent = read_message(request), _traceparent(context)
+            decision, asked = await self._service.decide_patiently(body, traceparent, "grpc")
         except RequestInvalid as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+        except Unaffordable as error:
+            await _unpaid(context, error)
             raise
         except LogFull as error:
             await _unavailable(context, error)
@@ -41,10 +46,14 @@ class DeciderServicer(decide_pb2_grpc.DeciderServicer):
         traceparent = _traceparent(context)
         async for request in requests:
             try:
-                decision, asked = self._service.decide(read_message(request), traceparent, "grpc")
+                decision, asked = await self._service.decide_patiently(read_message(request), traceparent, "grpc")
             except RequestInvalid as error:
                 errors = [decide_pb2.FieldError(field=each.field, message=each.message) for each in error.problems]
                 yield decide_pb2.DecideResponse(request_id=request.request_id, errors=errors)
+                continue
+            except Unaffordable as error:
+                told = [decide_pb2.FieldError(field=error.why, message=str(error))]
+                yield decide_pb2.DecideResponse(request_id=request.request_id, errors=told)
                 continue
             except LogFull as error:
                 await _unavailable(context, error)
@@ -55,6 +64,7 @@ class DeciderServicer(decide_pb2_grpc.DeciderServicer):
 def read_message(request: decide_pb2.DecideRequest) -> dict[str, Any]:
     """A message as the fields of the JSON request; an empty text is an absent one."""
     body: dict[str, Any] = {name: value for name in _TEXTS if (value := getattr(request, name))}
+    body |= {name: getattr(request, name) for name in SIZES if request.HasField(name)}
     if request.context:
         body["context"] = {name: _context_value(value) for name, value in request.context.items()}
     return body
@@ -104,6 +114,16 @@ async def start_grpc(service: DecideService, host: str, port: int) -> tuple[Any,
         raise OSError(f"listening for gRPC on {host}:{port}: {error}") from error
     await server.start()
     return server, bound
+
+
+async def _unpaid(context: Any, error: Unaffordable) -> None:
+    trailer: list[tuple[str, str | bytes]] = [("reason", error.why), ("budget-bin", (error.budget or "").encode())]
+    if error.why == "budget_wait":
+        trailer.append(("retry-after", str(max(1, round(error.retry_after_s)))))
+    if error.window_end_us is not None:
+        trailer.append(("window-end", str(error.window_end_us)))
+    context.set_trailing_metadata(tuple(trailer))
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
 
 
 async def _unavailable(context: Any, error: LogFull) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import re
 import time
@@ -15,11 +17,14 @@ from flywheel.observe import Metrics
 from flywheel.policy import DecideRequest, Decision
 from flywheel_router.core import Decider
 from flywheel_router.decision_log import DecisionLog
+from flywheel_router.leases import Leases
 from flywheel_router.reading import read_request
+from flywheel_router.spending import Unaffordable
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_TRACE: Final = "0" * 32
 _SAMPLED_EVERY: Final = 8
+_WAITED_S: Final = 0.001
 
 
 def wall_clock_us() -> int:
@@ -38,12 +43,16 @@ class DecideService:
         *,
         user_hash_key: bytes | None = None,
         tracer: Tracer | None = None,
+        leases: Leases | None = None,
+        lease_wait_s: float = 0.0,
     ) -> None:
         self._decider = decider
         self._log = log
         self._metrics = metrics
         self._user_hash_key = user_hash_key
         self._tracer = tracer
+        self._leases = leases
+        self._lease_wait_s = lease_wait_s
         self._counts: dict[tuple[str, str, str], int] = {}
         self._asked = 0
 
@@ -53,6 +62,7 @@ class DecideService:
         Raises:
             RequestInvalid: naming every field that is wrong.
             LogFull: nothing can be logged, so nothing was decided.
+            Unaffordable: hard budgets leave no arm now; `decide_patiently` waits for a lease.
         """
         if self._tracer is None:
             return self._decide(body, traceparent, transport)
@@ -76,11 +86,48 @@ class DecideService:
             labels = (event["feature"], event["arm"], event["reason"]) if known else ("", "", event["reason"])
             self._counts[labels] = self._counts.get(labels, 0) + 1
 
-        decision = self._decider.decide(request, wall_clock_us(), log)
+        try:
+            decision = self._decider.decide(request, wall_clock_us(), log, now_s=time.monotonic())
+        finally:
+            if self._leases is not None:
+                self._leases.wake()
         self._asked += 1
         if self._asked % _SAMPLED_EVERY == 0:
             self._metrics.observe("decide_seconds", time.perf_counter() - started_s, transport=transport)
         return decision, request
+
+    async def decide_patiently(
+        self, body: object, traceparent: str | None, transport: str, *, until_s: float | None = None
+    ) -> tuple[Decision, DecideRequest]:
+        """Decide, and where a lease is on its way wait for it: for the time that is set, or until ``until_s`` of the
+        loop's clock.
+
+        Raises:
+            RequestInvalid, LogFull: as `decide`.
+            Unaffordable: no money came in time, or none is to be expected.
+        """
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        deadline_s = started_s + self._lease_wait_s if until_s is None else until_s
+        while True:
+            changed = self._leases.changed if self._leases is not None else None
+            try:
+                decided = self.decide(body, traceparent, transport)
+            except Unaffordable as error:
+                waited_s = loop.time() - started_s
+                if error.why != "budget_wait" or changed is None or loop.time() >= deadline_s:
+                    self._metrics.observe("lease_wait_seconds", waited_s, ended="refused")
+                    self._metrics.count("budget_refusals_total", 1, budget=declared(error.budget), reason=error.why)
+                    raise
+                await _until(changed, deadline_s)
+                continue
+            if loop.time() - started_s > _WAITED_S:
+                self._metrics.observe("lease_wait_seconds", loop.time() - started_s, ended="decided")
+            return decided
+
+    def wait_until_s(self) -> float:
+        """When a request that comes now has waited long enough, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self._lease_wait_s
 
     def report(self) -> None:
         """Hand the counts to the metrics; doing that at each decision costs a tenth of it."""
@@ -95,6 +142,17 @@ class DecideService:
             return None
         project_key = hmac.digest(self._user_hash_key, project.encode(), "sha256")
         return hmac.digest(project_key, user.encode(), "sha256").hex()[:32]
+
+
+def declared(instance: str | None) -> str:
+    """The budget of an instance, for a label: values of its ``each`` dimensions are without bound."""
+    return "/".join(instance.split("/")[:2]) if instance else ""
+
+
+async def _until(changed: asyncio.Event, deadline_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline_s):
+            await changed.wait()
 
 
 def trace_id_of(traceparent: str | None) -> str | None:

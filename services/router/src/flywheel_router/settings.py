@@ -25,6 +25,9 @@ class RouterSettings(ServiceSettings):
         description="Most bytes of decisions that wait for Kafka on disk; beyond it requests are answered 503.",
     )
     journal_segment_bytes: int = Field(8 << 20, ge=1 << 8, description="Size of one file of the journal.")
+    lease_wait_ms: int = Field(
+        250, ge=0, le=60_000, description="How long a request waits for money that was asked for, in milliseconds."
+    )
     remembered_decisions: int = Field(
         16_384, ge=1, description="Decisions kept in memory so that a repeated request gets the same answer, unlogged."
     )

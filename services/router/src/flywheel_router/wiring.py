@@ -19,6 +19,7 @@ from flywheel_router.app import PolicyPage, RouterApp
 from flywheel_router.board import PolicyBoard
 from flywheel_router.core import Decider
 from flywheel_router.decision_log import DecisionLog, send_batch
+from flywheel_router.leases import Leases
 from flywheel_router.protocol import DecideProtocol
 from flywheel_router.remote_decisions import RemoteDecisions
 from flywheel_router.rpc import start_grpc
@@ -29,6 +30,7 @@ POLICIES: Final = "policies"
 _DRAIN_S: Final = 5.0
 _GRACE_S: Final = 3.0
 _REPORT_S: Final = 0.25
+_CLOSE_S: Final = 3.0
 OnPolicy = Callable[[str, dict[str, Any] | None], None]
 
 
@@ -42,6 +44,7 @@ class Parts:
     page: PolicyPage
     service: DecideService
     log: DecisionLog
+    leases: Leases
     table: CompactedTable
     on_policy: OnPolicy
     health: Health
@@ -52,7 +55,7 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
     """Put the parts together; call it inside the event loop that will run them.
 
     Raises:
-        JournalError, OSError: the folder of the journal cannot be used.
+        JournalError, OSError: the folder of the journal or of the accounts cannot be used.
     """
     metrics, health = Metrics(), Health()
     codec = Codec(load_registry(settings.schema_registry_url))
@@ -60,16 +63,21 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
     board = PolicyBoard()
     log = DecisionLog(open_slot(settings.state_dir / "router" / "decisions", **_sizes(settings)), codec, metrics)
     key = settings.user_hash_key.get_secret_value().encode() if settings.user_hash_key else None
-    decider = Decider(board, remembered=settings.remembered_decisions)
+    leases = Leases(settings.state_dir / "router" / "accounts", chosen, codec, metrics)
+    decider = Decider(board, remembered=settings.remembered_decisions, spending=leases.spending)
     tracing = tracer("router") if os.environ.get(ENDPOINT_ENV) else None
-    service = DecideService(decider, log, metrics, user_hash_key=key, tracer=tracing)
+    wait_s = settings.lease_wait_ms / 1000
+    service = DecideService(
+        decider, log, metrics, user_hash_key=key, tracer=tracing, leases=leases, lease_wait_s=wait_s
+    )
     remote = RemoteDecisions(log, service.hash_user, wall_clock_us, remembered=settings.remembered_decisions)
     page = PolicyPage(board, health)
     on_policy = follow(board, metrics, page.changed)
     table = CompactedTable(chosen, POLICIES, codec, on_policy)
     health.set_ready("policies", False, "not read to their end yet")
+    health.set_ready("budgets", False, "not read to their end yet")
     app = RouterApp(service, remote, page, health, metrics)
-    return Parts(settings, chosen, app, page, service, log, table, on_policy, health, metrics)
+    return Parts(settings, chosen, app, page, service, log, leases, table, on_policy, health, metrics)
 
 
 def follow(board: PolicyBoard, metrics: Metrics, changed: Callable[[], None]) -> OnPolicy:
@@ -105,6 +113,8 @@ async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = N
     background = {
         _task("policies", parts.table.run()),
         _task("policies-ready", _policies_ready(parts)),
+        _task("budgets-ready", _budgets_ready(parts)),
+        *(_task(topic, table.run()) for topic, table in parts.leases.tables.items()),
         _task("decision-log", _send_log(parts)),
         _task("counts", _report_counts(parts.service)),
     }
@@ -125,27 +135,36 @@ async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = N
         parts.page.close()
         await asyncio.gather(grpc_server.stop(_GRACE_S), *serving, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await parts.leases.closed()
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(parts.log.emptied(), _DRAIN_S)
         for task in {stopping, *background}:
             task.cancel()
         await asyncio.gather(stopping, *background, return_exceptions=True)
         parts.log.close()
+        parts.leases.close()
         flush_traces("router")
 
 
 async def _until_one_ends(tasks: set[asyncio.Task[Any]]) -> None:
-    """Wait for the stop, or for a part that failed; ``policies-ready`` alone may end and let the rest go on."""
+    """Wait for the stop, or for a part that failed; those that say when something is ready may end."""
     while True:
         done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-        if any(task.get_name() != "policies-ready" for task in done):
+        if any(not task.get_name().endswith("-ready") for task in done):
             return
 
 
 async def _policies_ready(parts: Parts) -> None:
     await parts.table.ready.wait()
     parts.health.set_ready("policies", True)
+
+
+async def _budgets_ready(parts: Parts) -> None:
+    await parts.leases.opened()
+    parts.health.set_ready("budgets", True)
 
 
 async def _report_counts(service: DecideService) -> None:
@@ -155,12 +174,14 @@ async def _report_counts(service: DecideService) -> None:
 
 
 async def _send_log(parts: Parts) -> None:
-    """Connect to Kafka, however long that takes; send what dead processes left, then what this one logs."""
+    """Connect to Kafka, however long that takes; send what dead processes left, what this one logs, and what it asks
+    of budgets."""
     producer = await _connected(parts.bus, parts.metrics)
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(parts.log.send(producer, parts.health))
             both.create_task(_send_orphans(parts, producer))
+            both.create_task(parts.leases.run(producer))
     finally:
         await producer.stop()
 

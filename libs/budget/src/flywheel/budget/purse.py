@@ -176,8 +176,12 @@ class Purse:
                 raise ValueError(f"{each.account}: only the last reservation can be cancelled")
             account.reserved -= each.bound_pico
 
-    def want(self, instances: Iterable[str], need_pico: int, now_s: float) -> None:
-        """Say that a call waits for ``need_pico`` of each instance that has less; opens accounts as needed."""
+    def want(self, instances: Iterable[str], need_pico: int, now_s: float, *, most_pico: int | None = None) -> None:
+        """Say that a call waits for ``need_pico`` of each instance that has less; opens accounts as needed.
+
+        ``most_pico``: what it would take if there were enough.
+        """
+        most_pico = need_pico if most_pico is None else most_pico
         if self._closing_all:
             return
         for instance in instances:
@@ -189,9 +193,9 @@ class Purse:
                 account = self._new(instance, now_s)
             if account.room < need_pico:
                 account.need = min(account.need, need_pico) if account.need else need_pico
-                account.waiting += need_pico
+                account.waiting += most_pico
                 account.used_s = now_s
-                account.largest = max(account.largest, need_pico)
+                account.largest = max(account.largest, most_pico)
                 self._due[account.name] = account
 
     def wish(self, instances: Iterable[str], bound_pico: int, now_s: float) -> None:

@@ -28,8 +28,8 @@ Reason = Literal["policy", "no_policy", "stale_policy", "nothing_eligible", "unk
 
 
 class DecideRequest(NamedTuple):
-    """What is to be decided. ``default_arm`` and ``default_model`` serve it without a policy; the last three tell the size
-    of the call where budgets ask for it (``input_bytes``: of text, in UTF-8)."""
+    """What is to be decided. ``default_arm`` and ``default_model`` serve it without a policy; the last three tell how
+    large the call is where budgets ask (``input_bytes``: of text, in UTF-8)."""
 
     project: str
     feature: str

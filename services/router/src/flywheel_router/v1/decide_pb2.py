@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66lywheel_router/v1/decide.proto\x12\x12\x66lywheel.router.v1\"\xd5\x02\n\rDecideRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12?\n\x07\x63ontext\x18\x04 \x03(\x0b\x32..flywheel.router.v1.DecideRequest.ContextEntry\x12\x0b\n\x03\x61pp\x18\x05 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x0c\n\x04team\x18\x07 \x01(\t\x12\x0c\n\x04user\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65\x66\x61ult_arm\x18\t \x01(\t\x12\x15\n\rdefault_model\x18\n \x01(\t\x12\x11\n\tuser_hash\x18\x0b \x01(\t\x1aP\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .flywheel.router.v1.ContextValue:\x02\x38\x01\"H\n\x0c\x43ontextValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"\xd1\x04\n\x0e\x44\x65\x63ideResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0b\n\x03\x61rm\x18\x02 \x01(\t\x12\x12\n\x05model\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bprompt_name\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0eprompt_version\x18\x05 \x01(\tH\x02\x88\x01\x01\x12>\n\x06params\x18\x06 \x03(\x0b\x32..flywheel.router.v1.DecideResponse.ParamsEntry\x12\x12\n\npropensity\x18\x07 \x01(\x01\x12\x0e\n\x06policy\x18\x08 \x01(\t\x12\x16\n\x0epolicy_version\x18\t \x01(\x03\x12\x10\n\x08\x66\x61llback\x18\n \x01(\x08\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12J\n\x0cpropensities\x18\r \x03(\x0b\x32\x34.flywheel.router.v1.DecideResponse.PropensitiesEntry\x12.\n\x06\x65rrors\x18\x0e \x03(\x0b\x32\x1e.flywheel.router.v1.FieldError\x12\x13\n\x0bpolicy_kind\x18\x0f \x01(\t\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11PropensitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06_modelB\x0e\n\x0c_prompt_nameB\x11\n\x0f_prompt_version\",\n\nFieldError\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t2\xb5\x01\n\x07\x44\x65\x63ider\x12O\n\x06\x44\x65\x63ide\x12!.flywheel.router.v1.DecideRequest\x1a\".flywheel.router.v1.DecideResponse\x12Y\n\x0c\x44\x65\x63ideStream\x12!.flywheel.router.v1.DecideRequest\x1a\".flywheel.router.v1.DecideResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66lywheel_router/v1/decide.proto\x12\x12\x66lywheel.router.v1\"\xd3\x03\n\rDecideRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12?\n\x07\x63ontext\x18\x04 \x03(\x0b\x32..flywheel.router.v1.DecideRequest.ContextEntry\x12\x0b\n\x03\x61pp\x18\x05 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x0c\n\x04team\x18\x07 \x01(\t\x12\x0c\n\x04user\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65\x66\x61ult_arm\x18\t \x01(\t\x12\x15\n\rdefault_model\x18\n \x01(\t\x12\x11\n\tuser_hash\x18\x0b \x01(\t\x12\x19\n\x0cinput_tokens\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x18\n\x0binput_bytes\x18\r \x01(\x03H\x01\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x0e \x01(\x03H\x02\x88\x01\x01\x1aP\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .flywheel.router.v1.ContextValue:\x02\x38\x01\x42\x0f\n\r_input_tokensB\x0e\n\x0c_input_bytesB\r\n\x0b_max_tokens\"H\n\x0c\x43ontextValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"\xd1\x04\n\x0e\x44\x65\x63ideResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0b\n\x03\x61rm\x18\x02 \x01(\t\x12\x12\n\x05model\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bprompt_name\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0eprompt_version\x18\x05 \x01(\tH\x02\x88\x01\x01\x12>\n\x06params\x18\x06 \x03(\x0b\x32..flywheel.router.v1.DecideResponse.ParamsEntry\x12\x12\n\npropensity\x18\x07 \x01(\x01\x12\x0e\n\x06policy\x18\x08 \x01(\t\x12\x16\n\x0epolicy_version\x18\t \x01(\x03\x12\x10\n\x08\x66\x61llback\x18\n \x01(\x08\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12J\n\x0cpropensities\x18\r \x03(\x0b\x32\x34.flywheel.router.v1.DecideResponse.PropensitiesEntry\x12.\n\x06\x65rrors\x18\x0e \x03(\x0b\x32\x1e.flywheel.router.v1.FieldError\x12\x13\n\x0bpolicy_kind\x18\x0f \x01(\t\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11PropensitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06_modelB\x0e\n\x0c_prompt_nameB\x11\n\x0f_prompt_version\",\n\nFieldError\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t2\xb5\x01\n\x07\x44\x65\x63ider\x12O\n\x06\x44\x65\x63ide\x12!.flywheel.router.v1.DecideRequest\x1a\".flywheel.router.v1.DecideResponse\x12Y\n\x0c\x44\x65\x63ideStream\x12!.flywheel.router.v1.DecideRequest\x1a\".flywheel.router.v1.DecideResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECIDERESPONSE_PROPENSITIESENTRY']._loaded_options = None
   _globals['_DECIDERESPONSE_PROPENSITIESENTRY']._serialized_options = b'8\001'
   _globals['_DECIDEREQUEST']._serialized_start=56
-  _globals['_DECIDEREQUEST']._serialized_end=397
-  _globals['_DECIDEREQUEST_CONTEXTENTRY']._serialized_start=317
-  _globals['_DECIDEREQUEST_CONTEXTENTRY']._serialized_end=397
-  _globals['_CONTEXTVALUE']._serialized_start=399
-  _globals['_CONTEXTVALUE']._serialized_end=471
-  _globals['_DECIDERESPONSE']._serialized_start=474
-  _globals['_DECIDERESPONSE']._serialized_end=1067
-  _globals['_DECIDERESPONSE_PARAMSENTRY']._serialized_start=924
-  _globals['_DECIDERESPONSE_PARAMSENTRY']._serialized_end=969
-  _globals['_DECIDERESPONSE_PROPENSITIESENTRY']._serialized_start=971
-  _globals['_DECIDERESPONSE_PROPENSITIESENTRY']._serialized_end=1022
-  _globals['_FIELDERROR']._serialized_start=1069
-  _globals['_FIELDERROR']._serialized_end=1113
-  _globals['_DECIDER']._serialized_start=1116
-  _globals['_DECIDER']._serialized_end=1297
+  _globals['_DECIDEREQUEST']._serialized_end=523
+  _globals['_DECIDEREQUEST_CONTEXTENTRY']._serialized_start=395
+  _globals['_DECIDEREQUEST_CONTEXTENTRY']._serialized_end=475
+  _globals['_CONTEXTVALUE']._serialized_start=525
+  _globals['_CONTEXTVALUE']._serialized_end=597
+  _globals['_DECIDERESPONSE']._serialized_start=600
+  _globals['_DECIDERESPONSE']._serialized_end=1193
+  _globals['_DECIDERESPONSE_PARAMSENTRY']._serialized_start=1050
+  _globals['_DECIDERESPONSE_PARAMSENTRY']._serialized_end=1095
+  _globals['_DECIDERESPONSE_PROPENSITIESENTRY']._serialized_start=1097
+  _globals['_DECIDERESPONSE_PROPENSITIESENTRY']._serialized_end=1148
+  _globals['_FIELDERROR']._serialized_start=1195
+  _globals['_FIELDERROR']._serialized_end=1239
+  _globals['_DECIDER']._serialized_start=1242
+  _globals['_DECIDER']._serialized_end=1423
 # @@protoc_insertion_point(module_scope)

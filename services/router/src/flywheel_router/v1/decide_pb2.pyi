@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DecideRequest(_message.Message):
-    __slots__ = ("project", "feature", "request_id", "context", "app", "environment", "team", "user", "default_arm", "default_model", "user_hash")
+    __slots__ = ("project", "feature", "request_id", "context", "app", "environment", "team", "user", "default_arm", "default_model", "user_hash", "input_tokens", "input_bytes", "max_tokens")
     class ContextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,9 @@ class DecideRequest(_message.Message):
     DEFAULT_ARM_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_MODEL_FIELD_NUMBER: _ClassVar[int]
     USER_HASH_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     project: str
     feature: str
     request_id: str
@@ -37,7 +40,10 @@ class DecideRequest(_message.Message):
     default_arm: str
     default_model: str
     user_hash: str
-    def __init__(self, project: _Optional[str] = ..., feature: _Optional[str] = ..., request_id: _Optional[str] = ..., context: _Optional[_Mapping[str, ContextValue]] = ..., app: _Optional[str] = ..., environment: _Optional[str] = ..., team: _Optional[str] = ..., user: _Optional[str] = ..., default_arm: _Optional[str] = ..., default_model: _Optional[str] = ..., user_hash: _Optional[str] = ...) -> None: ...
+    input_tokens: int
+    input_bytes: int
+    max_tokens: int
+    def __init__(self, project: _Optional[str] = ..., feature: _Optional[str] = ..., request_id: _Optional[str] = ..., context: _Optional[_Mapping[str, ContextValue]] = ..., app: _Optional[str] = ..., environment: _Optional[str] = ..., team: _Optional[str] = ..., user: _Optional[str] = ..., default_arm: _Optional[str] = ..., default_model: _Optional[str] = ..., user_hash: _Optional[str] = ..., input_tokens: _Optional[int] = ..., input_bytes: _Optional[int] = ..., max_tokens: _Optional[int] = ...) -> None: ...
 
 class ContextValue(_message.Message):
     __slots__ = ("text", "number", "flag")

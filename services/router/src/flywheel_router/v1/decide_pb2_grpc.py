@@ -51,7 +51,8 @@ class DeciderServicer:
 
     def Decide(self, request, context):
         """Decides one request. INVALID_ARGUMENT names the field that is wrong; UNAVAILABLE carries a retry-after trailer
-        (seconds) when no decision can be logged, and so none is made.
+        (seconds) when no decision can be logged, and so none is made; RESOURCE_EXHAUSTED carries reason, budget-bin,
+        retry-after (budget_wait) and window-end (budget_exhausted) when hard budgets leave no arm.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
