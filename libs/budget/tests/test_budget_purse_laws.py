@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from guard_model import Guard
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from flywheel.budget.purse import Lease, LeaseRequest, Left, Purse, Reservation
+from flywheel.testkit.guard_model import Guard
 
 INSTANCES = ("p/team", "p/org")
 AMOUNTS = {"p/team": 2_000, "p/org": 3_000}

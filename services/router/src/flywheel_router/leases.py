@@ -125,8 +125,9 @@ class Leases:
             else:
                 requests = self.purse.requests(now_s)
             await self._send(producer, requests)
+            until_s = min(swept_s + _SWEEP_S, self.purse.next_s or swept_s + _SWEEP_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, swept_s + _SWEEP_S - time.monotonic())):
+                async with asyncio.timeout(max(0.0, until_s - time.monotonic())):
                     await self._wake.wait()
             self._wake.clear()
 

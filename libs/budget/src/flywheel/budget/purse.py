@@ -137,6 +137,7 @@ class Purse:
         self._open: dict[str, _Account] = {}
         self._known: dict[str, _Account] = {}
         self._due: dict[str, _Account] = {}
+        self._later: dict[str, _Account] = {}
         self._closing_all = False
 
     # -- reserving ----------------------------------------------------------------------------------------------------
@@ -227,9 +228,14 @@ class Purse:
         """Whether an account wants to be looked at before the next `sweep`."""
         return bool(self._due)
 
+    @property
+    def next_s(self) -> float | None:
+        """When an account that was asked for too recently may be asked for again; None: there is none."""
+        return min((account.next_ask_s for account in self._later.values()), default=None)
+
     def requests(self, now_s: float) -> list[LeaseRequest]:
         """What is to be sent now: for accounts that changed since the last time."""
-        due, self._due = self._due, {}
+        due, self._due, self._later = {**self._later, **self._due}, {}, {}
         return self._asking(due.values(), now_s)
 
     def sweep(self, now_s: float) -> list[LeaseRequest]:
@@ -241,7 +247,7 @@ class Purse:
             unused = now_s - account.used_s > 2 * account.ttl_s and account.asked is None
             if over or unused or account.reserved > MOST_RESERVED_PICO >> 1:
                 self._close(account)
-        self._due = {}
+        self._due, self._later = {}, {}
         return self._asking(list(self._known.values()), now_s)
 
     def unsent(self, requests: Iterable[LeaseRequest]) -> None:
@@ -275,7 +281,9 @@ class Purse:
         if asked is not None:
             account.ends_s = None if lease.lasts_s is None else account.asked_s + lease.lasts_s
             self._answered(account, asked, account.limit - before, now_s)
-        account.ttl_s, account.scarce, account.exhausted = lease.ttl_s, lease.scarce, lease.exhausted
+            if asked.need_pico or account.limit > before:  # else nobody asked what there is for a call
+                account.exhausted = lease.exhausted
+        account.ttl_s, account.scarce = lease.ttl_s, lease.scarce
         self._due[account.name] = account
         return True
 
@@ -353,6 +361,7 @@ class Purse:
         target = self._target(account, now_s)
         if account.need > account.room or account.room * 2 < target:
             if now_s < account.next_ask_s:
+                self._later[account.name] = account
                 return None
             extra = max(target, account.waiting, account.need, account.room)
             return self._ask(account, account.reserved + extra, now_s)
@@ -391,7 +400,7 @@ class Purse:
         if account.limit >= asked.limit_wanted_pico:
             account.retry_s = 0.0
         elif gained_pico > 0 and account.limit >= asked.reserved_pico + asked.need_pico:
-            account.retry_s = _FIRST_RETRY_S
+            account.retry_s = 0.0 if asked.need_pico else _FIRST_RETRY_S
         else:
             account.refused_s = now_s
             account.retry_s = min(2 * account.retry_s, _LONGEST_RETRY_S) if account.retry_s else _FIRST_RETRY_S
