@@ -95,7 +95,7 @@ async def spending(
 ) -> AsyncIterator[tuple[Bench, GuardedProducer]]:
     """A router over ASGI with a guard behind it; budgets are put on it by hand."""
     producer = GuardedProducer(amounts_usd)
-    chosen = load_settings(RouterSettings, state_dir=folder, **settings)
+    chosen = load_settings(RouterSettings, state_dir=folder, **{"lease_wait_ms": 5000, **settings})
     parts = build(chosen, OneProducerBus(producer))  # type: ignore[arg-type]
     producer.on_lease = parts.leases.on_lease
     parts.leases.spending.priced_by(Bounds(bundled_prices()))
