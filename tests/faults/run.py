@@ -20,7 +20,7 @@ from typing import Any
 from scene import Report, Row, play
 from table import ROWS
 
-ROW_S = 600
+ROW_S = 1200
 
 
 def main(argv: Sequence[str] | None = None) -> int:
