@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
-from flywheel.budget.declared import DIMENSIONS, Budget
+from flywheel.budget.declared import DIMENSIONS, MAX_VALUE, Budget
 
 Dimensions = Mapping[str, str | None]
 _PLAIN: Final = tuple(name for name in DIMENSIONS if name not in ("model", "provider"))
@@ -47,6 +47,7 @@ class Matcher:
         self._unscoped: dict[str, list[Budget]] = {}
         self._dimensions: dict[str, list[str]] = {}
         self.budgets: Mapping[str, Budget] = {b.key: b for b in sorted(budgets, key=lambda b: b.key)}
+        self._reserving = frozenset(b.project for b in self.budgets.values() if b.mode == "hard")
         for budget in self.budgets.values():
             if not budget.scope:
                 self._unscoped.setdefault(budget.project, []).append(budget)
@@ -61,11 +62,15 @@ class Matcher:
         """Whether a project has any budget."""
         return project in self._unscoped or project in self._dimensions
 
+    def reserving(self, project: str) -> bool:
+        """Whether calls of a project may have reservations: it has, or had, a hard budget."""
+        return project in self._reserving
+
     def instances(self, project: str, dimensions: Dimensions, at_us: int) -> list[Instance]:
         """Return what a call with these dimensions at that time falls under, ordered by key.
 
-        A call without a value of an ``each`` dimension falls under no instance of that budget. Ended budgets, and those
-        that count from a later time on, are left out.
+        A call without a value of an ``each`` dimension (or with one of more than 256 characters) falls under no
+        instance of that budget. Ended budgets, and those that count from a later time on, are left out.
         """
         found = [b for b in self._unscoped.get(project, ()) if _covers(b, dimensions, at_us)]
         for dimension in self._dimensions.get(project, ()):
@@ -81,7 +86,7 @@ def _covers(budget: Budget, dimensions: Dimensions, at_us: int) -> bool:
         not budget.ended
         and budget.effective_from_us <= at_us
         and all(dimensions.get(name) == value for name, value in budget.scope)
-        and all(dimensions.get(name) for name in budget.each)
+        and all(0 < len(dimensions.get(name) or "") <= MAX_VALUE for name in budget.each)
     )
 
 

@@ -1,0 +1,7 @@
+"""The budget service's two stages, pure: facts to money spent, the ledger to leases."""
+
+from flywheel_budget.core.guard import GuardFold, GuardSettings
+from flywheel_budget.core.intake import INPUTS
+from flywheel_budget.core.spend import LEDGER, SpendFold, SpendSettings
+
+__all__ = ["INPUTS", "LEDGER", "GuardFold", "GuardSettings", "SpendFold", "SpendSettings"]

@@ -1,0 +1,97 @@
+"""The budget service put together: two folds, each with its topics, and the budgets stage 1 looks at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from flywheel.budget import Matcher
+from flywheel.events import Codec, load_registry
+from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
+from flywheel.stream import Bus, CompactedTable, Fold, KafkaBus, Runner, RunnerSettings, StepSpec
+from flywheel_budget.adapters import BudgetShelf, Counted
+from flywheel_budget.core import INPUTS, LEDGER, GuardFold, SpendFold
+from flywheel_budget.settings import BudgetSettings
+
+NAME = "budget"
+VERSION = "0.1.0"
+SPEND, GUARD = "budget-spend", "budget-guard"
+
+_COMMON = ("event_id", "project", "request_id", "occurred_at")
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "decision": (*_COMMON, "reservations"),
+    "llm_call": (
+        *_COMMON, "environment", "app", "feature", "team", "user_hash", "prompt_name", "prompt_version", "provider",
+        "request_model", "input_tokens", "output_tokens", "cost_usd", "status", "decision_id", "shadow",
+    ),
+}  # fmt: skip
+"""The fields of facts stage 1 reads; the codec passes over the others."""
+
+
+def runner_specs() -> tuple[StepSpec, ...]:
+    """The two steps, stage 1 without budgets."""
+    empty = Matcher([])
+    return (
+        StepSpec(name=SPEND, topics=INPUTS, make_step=lambda folder: SpendFold(lambda: empty)),
+        StepSpec(name=GUARD, topics=(LEDGER,), make_step=lambda folder: GuardFold()),
+    )
+
+
+async def run(settings: BudgetSettings) -> None:
+    """Count and grant until SIGTERM, then finish the batches in hand."""
+    metrics, health, stop = Metrics(), Health(), asyncio.Event()
+    metrics.gauge("build_info", 1, service=NAME, version=VERSION)
+    stop_on_signals(stop)
+    bus = KafkaBus(settings.kafka_bootstrap, client_id=NAME)
+    operations = operations_app(health, metrics)
+    ops_port = settings.ops_port or 0
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve(operations, settings.host, ops_port, name="ops", stop=stop))
+        group.create_task(run_stages(settings, bus, metrics, health, stop))
+
+
+async def run_stages(settings: BudgetSettings, bus: Bus, metrics: Metrics, health: Health, stop: asyncio.Event) -> None:
+    """Run both stages on a bus until ``stop`` is set. Stage 1 begins when every budget on the log is read."""
+    for part in (SPEND, GUARD, "budgets"):
+        health.set_ready(part, False, "starting")
+    shelf = BudgetShelf()
+    codec = Codec(load_registry())
+    table = CompactedTable(bus, "budgets", codec, shelf.update)
+    build = partial(_runner, settings, bus, metrics=metrics, health=health)
+    guard = build(name=GUARD, codec=codec, fold=GuardFold(settings.guard))
+    needed = Codec(load_registry(), only=NEEDED)
+    spend = build(name=SPEND, codec=needed, fold=SpendFold(lambda: shelf.matcher, settings.spend))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(table.run())
+        group.create_task(guard.run())
+        ready = group.create_task(table.ready.wait())
+        stopped = group.create_task(stop.wait())
+        await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            health.set_ready("budgets", True)
+            group.create_task(spend.run())
+        await stopped
+        ready.cancel()
+        await table.stop()
+        await spend.stop()
+        await guard.stop()
+
+
+def _runner(
+    settings: BudgetSettings, bus: Bus, *, name: str, codec: Codec, fold: Fold, metrics: Metrics, health: Health
+) -> Runner:
+    return Runner(
+        service=NAME,
+        service_version=VERSION,
+        bus=bus,
+        codec=codec,
+        step=Counted(fold, metrics),
+        topics=INPUTS if name == SPEND else (LEDGER,),
+        group=f"{settings.group}-{name}",
+        state_dir=settings.state_dir / NAME,
+        metrics=metrics,
+        health=health,
+        settings=RunnerSettings(max_records=settings.batch_records, poll_ms=settings.poll_ms),
+        name=name,
+    )
