@@ -20,6 +20,7 @@ IMAGES = {
     "ingest": Path("services/ingest"),
     "router": Path("services/router"),
     "bandit": Path("services/bandit"),
+    "budget": Path("services/budget"),
     "recorder": Path("services/recorder"),
     "local": Path("infra/local"),
 }

@@ -12,7 +12,7 @@ import orjson
 
 from flywheel.cli.output import console, fail, json_option, print_json, table
 
-SERVICES: Final = ("ingest", "router", "bandit", "recorder")
+SERVICES: Final = ("ingest", "router", "bandit", "budget", "recorder")
 
 
 @click.command()
