@@ -174,6 +174,20 @@ def test_the_facts_given_are_not_changed(core: Core, codec: Codec) -> None:
     assert fact.event["comment"] == MAIL
 
 
+def test_what_is_clean_in_one_project_is_looked_at_in_another(core: Core, codec: Codec) -> None:
+    redaction = Redaction('[projects.open]\ndefault = "keep"\n', None, codec.schema, most_bytes=1 << 20)
+    said = {**CALL, "attributes": {"plan": "pro", "mail": MAIL}}
+    kept = []
+    for project in ("open", "open", "default", "default", "open"):
+        facts = core.admit(
+            "call", [{**said, "project": project}, {**CALL, "attributes": {"plan": "pro"}}], NOW_US
+        ).facts
+        (first, second) = redaction.redact("call", facts).facts
+        kept.append(first.event["attributes"]["mail"] == MAIL)
+        assert second.event["attributes"] == {"plan": "pro"}
+    assert kept == [True, True, False, False, True]
+
+
 def test_an_id_cannot_be_tried_out(core: Core, codec: Codec) -> None:
     """What is redacted cannot be found again by hashing guesses until one gives the id on the topic."""
     item = {**FEEDBACK, "comment": "my ssn is 856-45-6789"}

@@ -24,6 +24,8 @@ FLAG: Final = "content_dropped"
 """Flag of a call of which something said was dropped: it could not be redacted, or was too long."""
 DROPPED: Final = "[DROPPED]"
 _MANY_PROJECTS: Final = 1024
+_MANY_CLEAN: Final = 20_000
+_SHORT: Final = 128
 _DECLARED: Final = ("redact", "raw")
 
 
@@ -109,6 +111,8 @@ class Redaction:
             return Redactor(policy, key=key, project=project), "none" if kept else "masked"
 
         self._redactor = redactor
+        # Free attributes say the same few things over and over; what is remembered of them is clean.
+        self._clean: set[tuple[str, str, str]] = set()
 
     def weight(self, name: KindName, facts: Iterable[Fact]) -> int:
         """How many characters are to be looked at."""
@@ -123,19 +127,20 @@ class Redaction:
         outcome = Outcome()
         for fact in facts:
             redactor, _ = self._redactor(fact.event["project"])
-            before = outcome.dropped.total()
+            before = outcome.dropped.total() if outcome.dropped else 0
             event = self._one(fact.event, self._events[name], redactor, outcome)
             content = self._content_of(fact, outcome)
-            if name == "call" and outcome.dropped.total() > before:
+            if name == "call" and outcome.dropped and outcome.dropped.total() > before:
                 event = {**event, "flags": list(dict.fromkeys([*event.get("flags", ()), FLAG]))}
-            outcome.facts.append(fact._replace(event=event, content=content))
+            same = event is fact.event and content is None and fact.content is None
+            outcome.facts.append(fact if same else fact._replace(event=event, content=content))
         return outcome
 
     def _content_of(self, fact: Fact, outcome: Outcome) -> dict[str, Any] | None:
         if fact.content is None:
             return None
         redactor, how = self._redactor(fact.event["project"])
-        content = self._one(fact.content, self._content, redactor, outcome)
+        content = dict(self._one(fact.content, self._content, redactor, outcome))
         kept = False
         for name in self._content.texts:
             if content[name] == DROPPED:
@@ -144,20 +149,41 @@ class Redaction:
         return {**content, "redaction": how} if kept else None
 
     def _one(self, event: dict[str, Any], fields: Declared, redactor: Redactor, outcome: Outcome) -> dict[str, Any]:
-        """The event with its declared fields redacted; a text that had to be dropped is ``[DROPPED]``."""
+        """The event with its declared fields redacted, itself where nothing changed; a text that had to be dropped is
+        ``[DROPPED]``."""
         changed: dict[str, Any] = {}
         for name in fields.texts:
             if event.get(name):
                 changed[name] = _text(redactor, event[name], outcome)
         for name in fields.maps:
             if event.get(name):
-                changed[name] = _map(redactor, event[name], outcome)
-        if not changed:
-            return dict(event)
+                changed[name] = self._map(event["project"], event[name], redactor, outcome)
+        if not changed or all(changed[name] is event[name] for name in changed):
+            return event
         if sum(map(_bytes, changed.values())) > self._most_bytes:
             outcome.dropped["too_long"] += len(changed)
             changed = {name: DROPPED if name in fields.texts else {} for name in changed}
         return {**event, **changed}
+
+    def _map(self, project: str, texts: Mapping[str, str], redactor: Redactor, outcome: Outcome) -> Mapping[str, str]:
+        """A map of texts; the key says what a value is, and is redacted itself."""
+        if redactor.closed is not None:
+            outcome.dropped["policy"] += 1
+            return {}
+        pairs = [(project, key, value) for key, value in texts.items()]
+        if self._clean.issuperset(pairs):
+            return texts
+        found, dropped = outcome.found.total(), outcome.dropped.total()
+        redacted = redactor.value({key: _json(redactor, value, outcome) for key, value in texts.items()})
+        outcome.found.update(redacted.counts)
+        for _, why in redacted.dropped:
+            outcome.dropped[_reason(redactor, why)] += 1
+        made: dict[str, str] = redacted.value
+        if made == texts and (found, dropped) == (outcome.found.total(), outcome.dropped.total()):
+            if len(self._clean) > _MANY_CLEAN:
+                self._clean.clear()
+            self._clean.update(pair for pair in pairs if sum(map(len, pair)) <= _SHORT)
+        return made
 
 
 def _text(redactor: Redactor, text: str, outcome: Outcome) -> str:
@@ -183,19 +209,6 @@ def _json(redactor: Redactor, text: str, outcome: Outcome) -> str:
     for _, why in redacted.dropped:
         outcome.dropped[_reason(redactor, why)] += 1
     return orjson.dumps(redacted.value).decode() if redacted.counts or redacted.dropped else text
-
-
-def _map(redactor: Redactor, texts: Mapping[str, str], outcome: Outcome) -> dict[str, str]:
-    """A map of texts; the key says what a value is, and is redacted itself."""
-    if redactor.closed is not None:
-        outcome.dropped["policy"] += 1
-        return {}
-    redacted = redactor.value({key: _json(redactor, value, outcome) for key, value in texts.items()})
-    outcome.found.update(redacted.counts)
-    for _, why in redacted.dropped:
-        outcome.dropped[_reason(redactor, why)] += 1
-    made: dict[str, str] = redacted.value
-    return made
 
 
 def _reason(redactor: Redactor, dropped: str) -> Reason:
