@@ -103,6 +103,17 @@ def test_cells_of_closed_accounts_are_used_again(tmp_path: Path) -> None:
         assert (tmp_path / "0").stat().st_size == size
 
 
+def test_the_window_of_an_account_is_kept(tmp_path: Path) -> None:
+    with AccountsFile(tmp_path / "0") as accounts:
+        accounts.open("a", "p/team")
+        accounts.open("b", "p/team")
+        accounts.place("a", 1_763_683_200_000_000)
+        accounts.place("nobody", 1)
+        accounts.write("a", 7)
+    with AccountsFile(tmp_path / "0") as accounts:
+        assert sorted(accounts.left) == [Left("a", "p/team", 7, "2025-11-21T00:00:00Z"), Left("b", "p/team", 0, "")]
+
+
 def test_living_processes_have_slots_of_their_own(tmp_path: Path) -> None:
     with open_accounts(tmp_path) as one, open_accounts(tmp_path) as two:
         one.open("a", "p/team")

@@ -112,6 +112,32 @@ def test_an_account_ends_with_its_window_by_this_clock_and_another_opens() -> No
     assert (purse.closing, purse.holds("life-1"), purse.holds("life-2")) == (0, False, True)
 
 
+def test_the_next_window_is_opened_before_this_one_ends() -> None:
+    purse = Purse("life")
+    purse.want([BUDGET], 10, 0.0)
+    (request,) = purse.requests(0.0)
+    assert purse.apply(lease(request, 100, lasts_s=60.0, next_window="w2"), 0.0)
+    assert [each.account for at_s in (20.0, 40.0) for each in purse.sweep(at_s)] == []
+    assert purse.reserve([BUDGET], 10, 49.0) is not None
+    (ahead,) = [each for each in purse.sweep(51.0) if each.account == "life-2"]
+    assert (ahead.window, ahead.seq, ahead.need_pico) == ("w2", 1, 0)
+    assert ahead.limit_wanted_pico >= 10
+    assert purse.apply(lease(ahead, 50, window="w2", lasts_s=3609.0), 51.1)
+    (last,) = purse.reserve([BUDGET], 10, 59.9) or ()
+    (first,) = purse.reserve([BUDGET], 10, 60.0) or ()
+    assert (last.account, first.account, first.window) == ("life-1", "life-2", "w2")
+    assert [(each.account, each.closing) for each in purse.requests(60.0)] == [("life-1", True)]
+    assert purse.closing == 1
+
+
+def test_the_larger_of_two_answers_to_one_request_holds() -> None:
+    purse = Purse("life")
+    request = opened(purse, 5)
+    assert purse.apply(lease(request, 10), 1.0)  # granted later, when others gave back
+    assert purse.apply(lease(request, 5), 2.0)  # the first answer once more
+    assert purse.room_pico([BUDGET], 2.0) == 10
+
+
 def test_a_refusal_is_known_for_a_while_and_asked_about_ever_less() -> None:
     purse = Purse("life")
     purse.want([BUDGET], 10, 0.0)

@@ -17,6 +17,7 @@ from flywheel.budget.declared import BudgetInvalid
 from flywheel.budget.money import to_pico, to_usd
 from flywheel.budget.purse import Lease, LeaseRequest, Purse
 from flywheel.budget.scopes import budget_key_of
+from flywheel.budget.windows import window_id
 from flywheel.events import Codec, event_id, headers
 from flywheel.observe import Metrics, logger
 from flywheel.pricing import bundled_prices
@@ -82,6 +83,8 @@ class Leases:
         lease = lease_of(event)
         if not self.purse.apply(lease, time.monotonic()):
             return
+        if event["window_start"] is not None:
+            self._accounts.place(key, event["window_start"])
         self._metrics.count("lease_answers_total", 1, reason=lease.reason)
         if not self.purse.holds(key):
             self._drop(key)
@@ -210,6 +213,7 @@ def lease_of(event: Mapping[str, Any]) -> Lease:
         window_end_us=end_us,
         lasts_s=None if end_us is None else (end_us - event["occurred_at"]) / 1e6,
         ttl_s=event["ttl_s"],
+        next_window="" if end_us is None else window_id(end_us),
         closed=event["closed"],
         scarce=event["scarce"],
         exhausted=event["exhausted"],

@@ -4,8 +4,8 @@ The number is written before a decision is logged or answered, with one aligned 
 so that ``kill -9`` at any moment leaves a number that is at least what was answered. The next process that shares the
 folder closes the accounts with it, and what was leased and not reserved comes back.
 
-A file is a row of cells: capacity, length (0: free), reserved (8 bytes each), then the account and its instance as
-JSON. A cell is written from its end to its beginning: the length, which makes it one, comes last.
+A file is a row of cells: capacity, length (0: free), reserved, start of its window (8 bytes each), then the account and
+its instance as JSON. The length, which makes a cell one, is written last.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from flywheel.budget.purse import Left
+from flywheel.budget.windows import window_id
 
 _WORD: Final = 8
-_HEAD_WORDS: Final = 3
+_HEAD_WORDS: Final = 4
 _SMALLEST_WORDS: Final = 32
 _FIRST_BYTES: Final = 1 << 16
 
@@ -69,13 +70,19 @@ class AccountsFile:
         place = self._take(words)
         start = (place + _HEAD_WORDS) * _WORD
         self._bytes[start : start + len(data)] = data
-        self._words[place + 2] = 0
+        self._words[place + 2] = self._words[place + 3] = 0
         self._words[place + 1] = len(data)
         self._places[account] = place
 
     def write(self, account: str, reserved_pico: int) -> None:
         """Note what an account has reserved; as soon as this returns it survives the process."""
         self._words[self._places[account] + 2] = reserved_pico
+
+    def place(self, account: str, window_start_us: int) -> None:
+        """Note the window an account belongs to, once the guard has said it; an account that is not here is ignored."""
+        place = self._places.get(account)
+        if place is not None:
+            self._words[place + 3] = window_start_us
 
     def drop(self, account: str) -> None:
         """Forget an account: the guard knows that it is closed."""
@@ -120,7 +127,9 @@ class AccountsFile:
             if length:
                 account, instance = json.loads(self._bytes[start : start + length])
                 self._places[account] = place
-                found.append(Left(account, instance, self._words[place + 2]))
+                start_us = self._words[place + 3]
+                window = window_id(start_us) if start_us else ""
+                found.append(Left(account, instance, self._words[place + 2], window))
             else:
                 self._free.setdefault(words, []).append(place)
             place += words

@@ -28,6 +28,7 @@ MOST_RESERVED_PICO: Final = 1 << 62
 """An account that reserved this much (4.6 million USD) is closed and another opened, as its file holds 64 bits."""
 
 _SMOOTHING_S: Final = 1.0
+_AHEAD_S: Final = 10.0
 _SCARCE_S: Final = 0.5
 _LONGEST_RESEND_S: Final = 10.0
 _REFUSED_S: Final = 2.0
@@ -46,7 +47,10 @@ class Reservation(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The guard's answer to request ``seq`` of an account; ``lasts_s`` is until its window ends, None: it does not."""
+    """The guard's answer to request ``seq`` of an account.
+
+    ``lasts_s`` is until its window ends, None: it does not; ``next_window`` names the one after it, empty: not known.
+    """
 
     account: str
     seq: int
@@ -55,6 +59,7 @@ class Lease(NamedTuple):
     window_end_us: int | None
     lasts_s: float | None
     ttl_s: float
+    next_window: str = ""
     closed: bool = False
     scarce: bool = False
     exhausted: bool = False
@@ -80,6 +85,7 @@ class Left(NamedTuple):
     account: str
     instance: str
     reserved_pico: int
+    window: str = ""
 
 
 class Standing(NamedTuple):
@@ -96,6 +102,7 @@ class _Account:
     window: str = ""
     window_end_us: int | None = None
     ends_s: float | None = None
+    next_window: str = ""
     seq: int = 0
     reserved: int = 0
     limit: int = 0
@@ -135,6 +142,7 @@ class Purse:
         self._resend_s = resend_s
         self._number = 0
         self._open: dict[str, _Account] = {}
+        self._ahead: dict[str, _Account] = {}
         self._known: dict[str, _Account] = {}
         self._due: dict[str, _Account] = {}
         self._later: dict[str, _Account] = {}
@@ -147,8 +155,12 @@ class Purse:
         least = MOST_RESERVED_PICO
         for instance in instances:
             account = self._open.get(instance)
-            if account is None or (account.ends_s is not None and now_s >= account.ends_s):
+            if account is None:
                 return 0
+            if account.ends_s is not None and now_s >= account.ends_s:
+                account = self._turn(account)
+                if account is None:
+                    return 0
             room = account.limit - account.reserved
             least = min(least, room)
         return least
@@ -188,10 +200,9 @@ class Purse:
         for instance in instances:
             account = self._open.get(instance)
             if account is not None and account.ends_s is not None and now_s >= account.ends_s:
-                self._close(account)
-                account = None
+                account = self._turn(account)
             if account is None:
-                account = self._new(instance, now_s)
+                account = self._open[instance] = self._new(instance, now_s)
             if account.room < need_pico:
                 account.need = min(account.need, need_pico) if account.need else need_pico
                 account.waiting += most_pico
@@ -243,9 +254,13 @@ class Purse:
         requests that got no answer; return what is to be sent now."""
         for account in list(self._open.values()):
             self._rate(account, now_s)
-            over = account.ends_s is not None and now_s >= account.ends_s
+            if account.ends_s is not None and now_s >= account.ends_s - _AHEAD_S:
+                if now_s >= account.ends_s:
+                    self._turn(account)
+                    continue
+                self._look_ahead(account, now_s)
             unused = now_s - account.used_s > 2 * account.ttl_s and account.asked is None
-            if over or unused or account.reserved > MOST_RESERVED_PICO >> 1:
+            if unused or account.reserved > MOST_RESERVED_PICO >> 1:
                 self._close(account)
         self._due, self._later = {}, {}
         return self._asking(list(self._known.values()), now_s)
@@ -276,7 +291,9 @@ class Purse:
             account.asked = None
             self._close(account)
             return True
-        before, account.limit = account.limit, max(lease.granted_pico, account.reserved)
+        # Of two answers to one request the larger is the later one.
+        before, account.limit = account.limit, max(lease.granted_pico, account.limit)
+        account.next_window = lease.next_window
         account.window, account.window_end_us = lease.window, lease.window_end_us
         if asked is not None:
             account.ends_s = None if lease.lasts_s is None else account.asked_s + lease.lasts_s
@@ -295,32 +312,50 @@ class Purse:
         """Close what a life that is over has left."""
         for left in accounts:
             if left.account not in self._known:
-                account = _Account(left.account, left.instance, reserved=left.reserved_pico, rated_s=now_s)
+                account = _Account(left.account, left.instance, left.window, reserved=left.reserved_pico, rated_s=now_s)
                 self._known[left.account] = account
                 self._shut(account)
 
     def close_all(self) -> None:
         """Reserve nothing any more and give everything back: the process stops."""
         self._closing_all = True
-        for account in list(self._open.values()):
+        for account in [*self._open.values(), *self._ahead.values()]:
             self._close(account)
 
     @property
     def closing(self) -> int:
         """Accounts whose closing the guard has not confirmed."""
-        return len(self._known) - len(self._open)
+        return len(self._known) - len(self._open) - len(self._ahead)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _new(self, instance: str, now_s: float) -> _Account:
+    def _new(self, instance: str, now_s: float, window: str = "") -> _Account:
         self._number += 1
-        account = _Account(f"{self._life}-{self._number}", instance, rated_s=now_s, used_s=now_s)
-        self._open[instance] = self._known[account.name] = account
+        account = _Account(f"{self._life}-{self._number}", instance, window, rated_s=now_s, used_s=now_s)
+        self._known[account.name] = account
         return account
 
+    def _look_ahead(self, account: _Account, now_s: float) -> None:
+        """Open the account of the next window before this one ends, with what this one uses, so that nobody waits at
+        the turn."""
+        in_use = now_s - account.used_s < account.ttl_s
+        if in_use and account.next_window and account.instance not in self._ahead:
+            ahead = self._ahead[account.instance] = self._new(account.instance, now_s, account.next_window)
+            ahead.rate, ahead.largest, ahead.ttl_s = account.rate, account.largest, account.ttl_s
+            ahead.waiting = ahead.largest
+
+    def _turn(self, account: _Account) -> _Account | None:
+        """End an account whose window is over; return the one of the next window, if it is open already."""
+        ahead = self._ahead.pop(account.instance, None)
+        self._close(account)
+        if ahead is not None:
+            self._open[ahead.instance] = ahead
+        return ahead
+
     def _close(self, account: _Account) -> None:
-        if self._open.get(account.instance) is account:
-            del self._open[account.instance]
+        for held in (self._open, self._ahead):
+            if held.get(account.instance) is account:
+                del held[account.instance]
         if account.seq == 0:  # the guard has never heard of it, nor has the file
             del self._known[account.name]
             return
@@ -359,7 +394,7 @@ class Purse:
         if account.closing:
             return self._ask(account, account.reserved, now_s)
         target = self._target(account, now_s)
-        if account.need > account.room or account.room * 2 < target:
+        if max(account.need, account.waiting) > account.room or account.room * 2 < target:
             if now_s < account.next_ask_s:
                 self._later[account.name] = account
                 return None
