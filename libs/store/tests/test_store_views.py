@@ -165,3 +165,14 @@ def test_roles_read_views_only(database: Any, roles: str, query: str, allowed: b
                 connection.query(query)
     finally:
         connection.close()
+
+
+def test_the_engine_inside_a_service_bounds_its_caches_and_lets_old_parts_go(database: Any) -> None:
+    caches = database.query(
+        "SELECT sum(toUInt64(value)) FROM system.server_settings WHERE name IN ('mark_cache_size', "
+        "'index_mark_cache_size', 'primary_index_cache_size', 'query_condition_cache_size', "
+        "'compiled_expression_cache_size')"
+    ).result_rows
+    assert caches == [(176 << 20,)]
+    kept_s = "SELECT toUInt32(value) FROM system.merge_tree_settings WHERE name = 'old_parts_lifetime'"
+    assert database.query(kept_s).result_rows == [(120,)]

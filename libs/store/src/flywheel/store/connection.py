@@ -32,9 +32,9 @@ class StoreSettings:
 
 
 def engine_options() -> dict[str, str]:
-    """What the embedded engine starts with: the file of its roles and what they may read."""
-    access = str(Path(__file__).parent / "access" / "users.xml")
-    return {"config-file": access, "users_config": access}  # without a config file it ignores users_config
+    """What the embedded engine starts with: the file of its bounds, its roles and what they may read."""
+    config = str(Path(__file__).parent / "engine.xml")
+    return {"config-file": config, "users_config": config}  # without a config file it ignores users_config
 
 
 def engine_path(path: Path) -> str:
