@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from flywheel.pricing.book import PriceBook
 from flywheel.pricing.buckets import Convention
@@ -20,8 +19,7 @@ DIFFERS: Final = Decimal("0.01")
 """A bill that is further than this share from our own figure is flagged."""
 
 
-@dataclass(frozen=True, slots=True)
-class PricedCall:
+class PricedCall(NamedTuple):
     """A call's disjoint usage and its cost.
 
     ``cost_usd`` None is unknown, 0 is really free. Where the provider put its bill into the usage object, that is the

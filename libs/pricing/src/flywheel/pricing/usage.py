@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from flywheel.pricing.buckets import BUCKETS, MOST_TOKENS, Buckets, Convention, Tokens, split_usage
 from flywheel.pricing.conventions import EMITTERS
@@ -22,14 +23,15 @@ _MOST_USD: Final = Decimal(1_000_000)
 _BILLABLE: Final = re.compile(r"token|cache|search|source|page|character|image|audio|video|unit", re.ASCII)
 _WRAPPERS: Final = ("usage", "usageMetadata", "usage_metadata", "token_usage", "tokenUsage")
 _MODAL: Final = ("audio", "image", "video")
+_NO_BUCKETS: Final = Buckets()
+_NOTHING_REPORTED: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class EmitterUnknown(ValueError):
     """A convention of a name that nobody declared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """A call's usage, normalised.
 
     ``input_tokens`` and ``output_tokens`` are totals that include every bucket of their side. ``emitter`` names the
@@ -39,7 +41,7 @@ class Usage:
     provider wrote into the object. ``context``: what else in it changes the price.
     """
 
-    buckets: Buckets = field(default_factory=Buckets)
+    buckets: Buckets = _NO_BUCKETS
     input_tokens: Tokens = None
     output_tokens: Tokens = None
     emitter: str | None = None
@@ -49,7 +51,7 @@ class Usage:
     unknown_keys: tuple[str, ...] = ()
     reported_cost_usd: Decimal | None = None
     context: Context = ()
-    reported: Mapping[str, object] = field(default_factory=dict)
+    reported: Mapping[str, object] = _NOTHING_REPORTED
     """Counts as they were told, by the names of ``split_usage``, where they contradict each other."""
 
 
