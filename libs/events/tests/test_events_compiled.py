@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.events import Codec, LocalRegistry, Undecodable
-from flywheel.events.codec import FRAME_BYTES, plain_timestamps
+from flywheel.events.codec import FRAME_BYTES, added_fields, plain_timestamps
 from flywheel.events.compiled import NotCompiled, record_writer
 from flywheel.events.compiled_reader import record_reader
 from flywheel.events.examples import examples
@@ -131,6 +131,54 @@ def test_an_integer_where_a_float_belongs_is_written_as_fastavro_writes_it() -> 
 def test_an_endless_varint_is_not_followed() -> None:
     with pytest.raises(Undecodable):
         codec.decode(b"\x00" + codec.schema_id("feedback").to_bytes(4, "big") + b"\xff" * 40)
+
+
+OLDER = [version for version in registry.all() if registry.newest(version.event).version != version.version]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), older=st.sampled_from(OLDER))
+def test_an_older_version_is_read_into_the_newest_shape_as_fastavro_does(data: st.DataObject, older: Any) -> None:
+    plain = plain_timestamps(older.avsc)
+    value = data.draw(values(plain))
+    body = BytesIO()
+    fastavro.schemaless_writer(body, fastavro.parse_schema(plain), value)
+    newest = fastavro.parse_schema(PLAIN[older.event])
+    expected = fastavro.schemaless_reader(BytesIO(body.getvalue()), fastavro.parse_schema(plain), newest)
+    framed = b"\x00" + older.schema_id.to_bytes(4, "big") + body.getvalue()
+    assert added_fields(older.avsc, registry.newest(older.event).avsc) is not None
+    assert codec.decode(framed).value == expected
+    names = sorted(expected)
+    only = {older.event: data.draw(st.sets(st.sampled_from(names)))}
+    assert Codec(registry, only=only).decode(framed).value == {n: expected[n] for n in only[older.event]}
+
+
+def test_defaults_are_nobody_elses() -> None:
+    (one, two) = (codec.decode(_old_call()).value for _ in range(2))
+    one["shares"]["a"] = "1"
+    assert (two["shares"], codec.decode(_old_call()).value["shares"]) == ({}, {})
+
+
+def _old_call() -> bytes:
+    older = next(version for version in OLDER if version.event == "llm_call")
+    plain = plain_timestamps(older.avsc)
+    return b"\x00" + older.schema_id.to_bytes(4, "big") + record_writer(plain)(examples("llm_call", 1)["minimal"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda fields: fields[0].update(type="bytes"),
+        lambda fields: fields.pop(),
+        lambda fields: fields.append({"name": "new", "type": "string"}),
+        lambda fields: fields.append({"name": "new", "type": "bytes", "default": "\\u00ff"}),
+    ],
+)
+def test_more_than_added_fields_is_left_to_fastavro(changed: Any) -> None:
+    schema = registry.newest("feedback").avsc
+    newer = registry.newest("feedback").avsc
+    changed(newer["fields"])
+    assert added_fields(schema, newer) is None
 
 
 @pytest.mark.parametrize("event", sorted(PLAIN))

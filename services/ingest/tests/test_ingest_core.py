@@ -300,7 +300,9 @@ OWN_RULES: dict[str, st.SearchStrategy[Any]] = {
     "user_hash": st.none() | VISIBLE,
     "project": st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20),
     "shares": st.sampled_from([{}, {"a": 1}, {"a": 0.25, "b": "0.750"}]),
-    "price_context": st.dictionaries(st.sampled_from(["service_tier", "speed"]), st.text(max_size=9)),
+    "price_context": st.dictionaries(
+        st.sampled_from(["service_tier", "speed"]), st.from_regex("[A-Za-z0-9_-]{1,32}", fullmatch=True)
+    ),
     "usage_emitter": st.none(),  # taken only beside a raw usage object
     "trace_id": st.none() | st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
     "span_id": st.none() | st.from_regex(r"[0-9a-f]{16}", fullmatch=True),

@@ -114,6 +114,15 @@ def test_a_service_tier_is_never_billed_at_standard_prices(core: Core, codec: Co
     assert refused(core, price_context={"discount": "all"})[0] == "price_context.discount"
 
 
+def test_no_free_text_comes_in_as_a_tier(core: Core, codec: Codec) -> None:
+    text = "ann@example.org pays"
+    assert refused(core, price_context={"speed": text})[0] == "price_context.speed"
+    event = priced(core, codec, usage={**CHAT, "service_tier": text})
+    assert event["price_context"] == {"service_tier": "other"}
+    assert (event["cost_usd"], event["flags"]) == (None, ["unpriced_service_tier"])
+    assert text not in str(event)
+
+
 def test_a_local_model_is_paid_by_the_second_of_its_pool(core: Core, codec: Codec) -> None:
     own = read_own_prices("- {id: vllm, models: [{id: qwen3-8b, prices: {pool_seconds: 0.0004}}]}")
     mine = replace(core, prices=prices_with(own))

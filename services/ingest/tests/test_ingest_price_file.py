@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -121,3 +123,16 @@ def test_a_file_that_cannot_be_used_is_named_with_its_fields(tmp_path: Path) -> 
         large.truncate(9 << 20)
     with pytest.raises(PriceFileBroken, match="longer than"):
         PriceFile(path).read()
+
+
+def test_ingest_does_not_start_on_a_broken_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("- {id: openai, models: []}")
+    environment = {"FLYWHEEL_PRICE_FILE": str(path), "FLYWHEEL_STATE_DIR": str(tmp_path), "FLYWHEEL_PORT": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "flywheel_ingest"],
+        env=os.environ | environment, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert f"ingest: price file {path}: 0.models" in ended.stderr
+    assert "Traceback" not in ended.stderr

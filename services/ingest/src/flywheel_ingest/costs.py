@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flywheel.pricing import BUCKETS, EMITTERS, EmitterUnknown, PriceBook, Usage, counted, normalise, price_usage
-from flywheel_ingest.items import MAX_STRING, FieldError
+from flywheel_ingest.items import FieldError
 from flywheel_ingest.values import ValueInvalid, fractions, seconds, usd
 
 PRICE_CONTEXT: Final = ("service_tier", "processing", "speed", "inference_geo")
 """What a call may say of its price besides usage, provider and model."""
 
+# Free text has no place in a field that nobody redacts; what is no word is no tier that has a price either.
+_WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,32}", re.ASCII)
+_NO_WORD: Final = "other"
 _COUNTS: Final = ("input_tokens", "output_tokens", *BUCKETS)
 
 
@@ -107,12 +111,19 @@ def _price(event: dict[str, Any], usage: Usage, prices: PriceBook) -> None:
 def _context(event: dict[str, Any], usage: Usage) -> tuple[tuple[str, str], ...]:
     """What the item says, and over it what the usage object says was done; both are kept with the call."""
     told = event.get("price_context", {})
-    unknown = next((key for key in told if key not in PRICE_CONTEXT), None)
-    if unknown is not None:
-        raise CostInvalid(f"price_context.{unknown}", f"is none of {', '.join(PRICE_CONTEXT)}")
-    context = {**told, **{key: value[:MAX_STRING] for key, value in usage.context}}
+    for key, value in told.items():
+        if key not in PRICE_CONTEXT:
+            raise CostInvalid(f"price_context.{key}", f"is none of {', '.join(PRICE_CONTEXT)}")
+        if _WORD.fullmatch(value) is None:
+            raise CostInvalid(f"price_context.{key}", "is one word of at most 32 letters, digits and .:_-")
+    context = {**told, **{key: word(value) for key, value in usage.context}}
     event["price_context"] = context
     return tuple(context.items())
+
+
+def word(value: str) -> str:
+    """What a tier is called, or ``other`` for what is no name: that has no price of its own either."""
+    return value if _WORD.fullmatch(value) else _NO_WORD
 
 
 def _checked(event: dict[str, Any], name: str, check: Callable[[object], Any]) -> Any:

@@ -55,6 +55,10 @@ class _Reader:
     reader: Any
     compiled: Read | None
     limits: Limits
+    added: Mapping[str, Any]
+    """What the newest version has besides, at its defaults; only where that is all that differs."""
+    empty: tuple[tuple[str, type], ...]
+    """The maps and arrays among that, which every value gets its own of."""
 
 
 def plain_timestamps(schema: Any) -> Any:
@@ -110,10 +114,39 @@ def _compiled_value(reader: _Reader, data: bytes) -> dict[str, Any] | None:
     if reader.compiled is None:
         return None
     try:
+        value: dict[str, Any]
         value, end = reader.compiled(data, FRAME_BYTES)
     except Exception:
         return None
-    return value if end == len(data) else None
+    if end != len(data):
+        return None
+    if reader.added:
+        value.update(reader.added)
+        for name, container in reader.empty:
+            value[name] = container()
+    return value
+
+
+def added_fields(old: JsonSchema, new: JsonSchema) -> Mapping[str, Any] | None:
+    """The fields that ``new`` has besides those of ``old``, with their defaults; None where more than that differs, or
+    where a default is not in JSON what it is in Python."""
+    before = {field["name"]: field for field in old["fields"]}
+    added: dict[str, Any] = {}
+    for field in new["fields"]:
+        known = before.pop(field["name"], None)
+        if known is not None:
+            if known["type"] != field["type"]:
+                return None
+        elif field.get("default", ...) in (None, {}, []) or _is_plain(field):
+            added[field["name"]] = field["default"]
+        else:
+            return None
+    return None if before else added
+
+
+def _is_plain(field: JsonSchema) -> bool:
+    enum = isinstance(field["type"], dict) and field["type"]["type"] == "enum"
+    return "default" in field and (enum or field["type"] in ("string", "int", "long", "boolean"))
 
 
 class Codec:
@@ -215,8 +248,11 @@ class Codec:
         same = newest.schema_id == schema_id
         resolved = None if same else fastavro.parse_schema(plain_timestamps(newest.avsc))
         only = self._only.get(ref.event)
-        compiled = _compile(lambda schema: record_reader(schema, only), plain) if same else None
-        reader = _Reader(ref, writer, resolved, compiled, money_limits(newest.avsc))
+        added = {} if same else added_fields(ref.avsc, newest.avsc)
+        compiled = None if added is None else _compile(lambda schema: record_reader(schema, only), plain)
+        added = {k: v for k, v in (added or {}).items() if only is None or k in only}
+        empty = tuple((name, type(default)) for name, default in added.items() if isinstance(default, dict | list))
+        reader = _Reader(ref, writer, resolved, compiled, money_limits(newest.avsc), added, empty)
         self._readers[schema_id] = reader
         return reader
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from flywheel.events import event_id
+from flywheel_ingest.costs import word
 from flywheel_ingest.items import LONGEST_MS
 from flywheel_ingest.otlp import names
 from flywheel_ingest.otlp.drafts import Draft
@@ -274,7 +275,7 @@ def _put_params(draft: Draft) -> None:
             params[name] = orjson.dumps(found[1]).decode()
     tier = draft.find(names.PARAMS["service_tier"])
     if tier is not None and isinstance(tier[1], str):
-        draft.put("price_context", {"service_tier": tier[1]}, tier[0])
+        draft.put("price_context", {"service_tier": word(tier[1])}, tier[0])
     labels = {}
     for name in names.LABELS:
         found = draft.find((name,))
