@@ -37,7 +37,7 @@ def fed(calls: list[tuple[int, int]], *, restart_after: int | None = None) -> Fo
     return forecaster
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(spends, st.integers(0, 29), st.integers(0, DAY_US))
 def test_a_restart_anywhere_changes_neither_bytes_nor_forecast(
     calls: list[tuple[int, int]], restart: int, later_us: int
@@ -53,7 +53,7 @@ def test_a_restart_anywhere_changes_neither_bytes_nor_forecast(
         assert 7 <= ahead[0].low_pico <= ahead[0].mean_pico <= ahead[0].high_pico
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(spends)
 def test_forecasting_on_the_way_changes_nothing(calls: list[tuple[int, int]]) -> None:
     asked, day_us, spent = Forecaster.for_window(DAY_US), START_US, 0
@@ -75,7 +75,7 @@ def _told(forecaster: Forecaster, now_us: int) -> tuple[int, int, int] | None:
     return found and (found.mean_pico, found.low_pico, found.high_pico)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(spends, st.lists(st.booleans(), min_size=30, max_size=30))
 def test_the_parts_of_a_spend_add_up_to_the_whole(calls: list[tuple[int, int]], mine: list[bool]) -> None:
     one = fed([call for call, is_mine in zip(calls, mine, strict=False) if is_mine])
@@ -188,7 +188,7 @@ def test_noise_is_not_taken_for_a_season() -> None:
     for hour in range(24 * 28):
         total += int(rng.lognormal(0.0, 1.0) * CENT)
         forecaster.observe(START_US + hour * HOUR_US, 0, total)
-    factors = forecaster.season.pattern(START_US, START_US // HOUR_US + 24 * 28).factors
+    factors = forecaster.season.pattern(START_US, START_US // DAY_US + 28).factors
     raw_spread = 1.3 / np.sqrt(4.0)  # standard deviation of a lognormal(0, 1) over its mean, of four weeks
     assert factors.std() < raw_spread / 2.0
 

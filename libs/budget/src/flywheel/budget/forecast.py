@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flywheel.budget.dynamics import SLOTS, Ahead, Bank, Slot
-from flywheel.budget.season import HOUR_US, WEEK_HOURS, Floats, Pattern, Season
+from flywheel.budget.season import DAY_HOURS, HOUR_US, WEEK_HOURS, Floats, Pattern, Season
 
 INTERVAL: Final = 0.9
 """Probability of the interval ``low_pico`` to ``high_pico``."""
+DAY_US: Final = DAY_HOURS * HOUR_US
 _STRETCHES: Final = 12
 """The rest of the window is foretold in so many parts."""
 _LEAST_FREEDOM: Final = 2.5
@@ -99,7 +100,7 @@ class Forecaster:
         slot = at_us // self.slot_us
         self.slots[slot] = self.slots.get(slot, 0) + pico
         self.season.add(at_us // HOUR_US, pico)
-        if self._filter is not None and at_us < max(self._filter.until_us, self._filter.hour * HOUR_US):
+        if self._filter is not None and at_us < max(self._filter.until_us, self._filter.day * DAY_US):
             self._filter = None
         oldest = _oldest_slot(slot)
         if min(self.slots) < oldest:
@@ -181,25 +182,25 @@ class Forecaster:
 
     def _filtered(self, now_us: int) -> _Filter | None:
         """The bank after every whole slot before ``now_us``, from the last forecast's where that is still true."""
-        hour, open_slot = now_us // HOUR_US, now_us // self.slot_us
+        day, open_slot = now_us // DAY_US, now_us // self.slot_us
         oldest = _oldest_slot(open_slot)
         known = self._filter
-        if known is None or (known.oldest, known.hour) != (oldest, hour) or known.until_us > now_us:
-            known = self._begun(oldest, hour, now_us)
+        if known is None or (known.oldest, known.day) != (oldest, day) or known.until_us > now_us:
+            known = self._begun(oldest, day, now_us)
         if known is not None:
             for slot in range(known.until_us // self.slot_us, open_slot):
                 known = known.after((slot + 1) * self.slot_us, self.slots.get(slot, 0))
         self._filter = known
         return known
 
-    def _begun(self, oldest: int, hour: int, now_us: int) -> _Filter | None:
+    def _begun(self, oldest: int, day: int, now_us: int) -> _Filter | None:
         """The bank before the first slot in which something was spent; what came before says nothing of its size."""
         spent = [slot for slot, pico in self.slots.items() if pico > 0 and slot >= oldest]
         if not spent or self.first_us is None:
             return None
         at_us = max(min(spent) * self.slot_us, min(self.first_us, now_us))
-        pattern, unit = self.season.pattern(self.first_us, hour), float(self.slots[min(spent)])
-        return _Filter(pattern, oldest, hour, self.slot_us, at_us, unit, Bank.before(1.0))
+        pattern, unit = self.season.pattern(self.first_us, day), float(self.slots[min(spent)])
+        return _Filter(pattern, oldest, day, self.slot_us, at_us, unit, Bank.before(1.0))
 
 
 def _oldest_slot(newest: int) -> int:
@@ -213,7 +214,7 @@ class _Filter:
 
     pattern: Pattern
     oldest: int
-    hour: int
+    day: int
     slot_us: int
     until_us: int
     unit: float
@@ -222,7 +223,7 @@ class _Filter:
     def after(self, until_us: int, spent_pico: int) -> _Filter:
         """With the slot that ends at ``until_us``."""
         bank = self.bank.after(self.slot(self.until_us, until_us, spent_pico))
-        return _Filter(self.pattern, self.oldest, self.hour, self.slot_us, until_us, self.unit, bank)
+        return _Filter(self.pattern, self.oldest, self.day, self.slot_us, until_us, self.unit, bank)
 
     def slot(self, from_us: int, to_us: int, spent_pico: int) -> Slot:
         """A stretch with its exposure."""

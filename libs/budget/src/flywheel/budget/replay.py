@@ -48,13 +48,15 @@ class Step:
     forecast: Forecast | None
 
 
-def steps(forecaster: Forecaster, spend: Spend, start_us: int, end_us: int) -> Iterator[Step]:
+def steps(
+    forecaster: Forecaster, spend: Spend, start_us: int, end_us: int, *, readings: int = READINGS
+) -> Iterator[Step]:
     """Play a window into the forecaster: a step of each call and of each reading (with its forecast), by time."""
     before = spend.before(start_us)
     index = bisect_left(spend.at_us, start_us)
     forecaster.observe(start_us, start_us, 0)
-    for reading in range(1, READINGS):
-        now_us = start_us + (end_us - start_us) * reading // READINGS
+    for reading in range(1, readings):
+        now_us = start_us + (end_us - start_us) * reading // readings
         while index < len(spend.at_us) and spend.at_us[index] < now_us:
             spent = spend.total_pico[index] - before
             forecaster.observe(spend.at_us[index], start_us, spent)

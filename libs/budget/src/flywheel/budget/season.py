@@ -57,20 +57,22 @@ class Pattern:
 
 @dataclass(slots=True)
 class Season:
-    """Sums per hour of the week, of whole hours only: ``open_hour`` (hours since the epoch) is still being filled."""
+    """Sums per hour of the week, of whole days (UTC): ``open_day`` (days since the epoch) is still being filled."""
 
     week: int = 0
     halves: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
-    open_hour: int = 0
-    open_pico: int = 0
+    open_day: int = 0
+    open_hours: dict[int, int] = field(default_factory=dict)
 
     def add(self, hour: int, pico: int) -> None:
-        """Count ``pico`` spent in an hour since the epoch; an hour before the open one is a late fact of its week."""
-        if hour > self.open_hour:
-            self._fold(self.open_hour, self.open_pico)
-            self.open_hour, self.open_pico = hour, 0
-        if hour == self.open_hour:
-            self.open_pico += pico
+        """Count ``pico`` spent in an hour since the epoch; one before the open day is a late fact of its week."""
+        day = hour // DAY_HOURS
+        if day > self.open_day:
+            for open_hour, open_pico in self.open_hours.items():
+                self._fold(open_hour, open_pico)
+            self.open_day, self.open_hours = day, {}
+        if day == self.open_day:
+            self.open_hours[hour] = self.open_hours.get(hour, 0) + pico
         else:
             self._fold(hour, pico)
 
@@ -91,7 +93,8 @@ class Season:
 
     def merge(self, other: Season) -> None:
         """Add what another has seen of the same spend's other parts."""
-        self.add(other.open_hour, other.open_pico)
+        for hour, pico in other.open_hours.items():
+            self.add(hour, pico)
         self._age_to(other.week)
         weeks = min(self.week - other.week, 2 * _WEEKS_BACK)
         for mine, theirs in zip(self.halves, other.halves, strict=True):
@@ -101,24 +104,24 @@ class Season:
     def as_json(self) -> dict[str, Any]:
         """Plain values, integers all."""
         halves = [sorted(half.items()) for half in self.halves]
-        return {"week": self.week, "halves": halves, "open_hour": self.open_hour, "open_pico": self.open_pico}
+        return {"week": self.week, "halves": halves, "open_day": self.open_day, "open": sorted(self.open_hours.items())}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Season:
         """The inverse of ``as_json``."""
         even, odd = ({int(cell): int(pico) for cell, pico in half} for half in found["halves"])
-        return cls(int(found["week"]), (even, odd), int(found["open_hour"]), int(found["open_pico"]))
+        opened = {int(hour): int(pico) for hour, pico in found["open"]}
+        return cls(int(found["week"]), (even, odd), int(found["open_day"]), opened)
 
-    def pattern(self, first_us: int, now_hour: int) -> Pattern:
-        """What is known at the start of ``now_hour`` of a spend watched since ``first_us``: whole hours only."""
+    def pattern(self, first_us: int, day: int) -> Pattern:
+        """What is known at the start of a day of a spend watched since ``first_us``."""
         sums = np.zeros((2, WEEK_HOURS))
         for row, half in zip(sums, self.halves, strict=True):
             row[list(half)] = [float(pico) for pico in half.values()]
-        if self.open_hour < now_hour:
-            parity, cell = self.open_hour // WEEK_HOURS % 2, self.open_hour % WEEK_HOURS
-            weeks = self.week - self.open_hour // WEEK_HOURS
-            sums[parity, cell] += self.open_pico * (_KEPT / _OF) ** weeks
-        weights, times = self._watched(first_us, now_hour)
+        for hour, pico in self.open_hours.items() if self.open_day < day else ():
+            week, cell = divmod(hour, WEEK_HOURS)
+            sums[week % 2, cell] += pico * (_KEPT / _OF) ** (self.week - week)
+        weights, times = self._watched(first_us, day * DAY_HOURS)
         by_day = times.sum(axis=0).reshape(7, DAY_HOURS).sum(axis=0)
         factors = _factors(sums, weights)
         return Pattern(factors, np.tile(by_day >= 0.5, 7), times.sum(axis=0) >= 1.5)

@@ -1,8 +1,8 @@
 """What to say about a budget, and that it is said once. Pure; money integer pico-USD, time the events'.
 
 An overrun is told when its probability reaches ``SURE``. Were the forecast exact, its odds would be a martingale in
-windows that end below, and reach 19 in a share of them of at most the odds at the start over 19 (Ville 1939): at even
-odds one false warning in 19 such windows, however often one looks.
+windows that end below, and reach 24 in a share of them of at most the odds at the start over 24 (Ville 1939): at even
+odds one false warning in 24 such windows, however often one looks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from flywheel.budget.forecast import Forecast
 
 WARN_AT: Final = (0.5, 0.8, 0.95)
-SURE: Final = 0.95
+SURE: Final = 0.96
 """Probability of ending above the amount at which that is said ..."""
 UNSURE: Final = 0.2
 """... and below which it is taken back."""

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "dlq": "letters",
     "policy": "policies",
     "charter": "charters",
+    "budget": "budgets",
     "config": "configuring",
 }
 """Each command and its module; loaded when it is used, as some need numerics and Kafka and others nothing."""

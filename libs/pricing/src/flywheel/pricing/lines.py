@@ -66,9 +66,9 @@ def price_lines(lines: Iterable[bytes], prices: PriceBook) -> Iterator[Line]:
 
 
 def _priced(number: int, raw: bytes, prices: PriceBook) -> Line:
-    found = _object(raw)
+    found = read_object(raw)
     provider, model = _name(found, "provider"), _name(found, "model")
-    at_us = _time_us(found.get("time"))
+    at_us = read_time_us(found.get("time"))
     usage = found.get("usage")
     pool_seconds = _pool_seconds(found.get("pool_seconds"))
     if usage is None and pool_seconds is None:
@@ -90,7 +90,8 @@ def _priced(number: int, raw: bytes, prices: PriceBook) -> Line:
     return Line(number, provider, model, priced)
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def read_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a line, decimals exact. Raises ``LineInvalid``."""
     if len(raw) > MOST_LINE_BYTES:
         raise LineInvalid("", f"is longer than {MOST_LINE_BYTES} bytes")
     try:
@@ -127,7 +128,8 @@ def _text(key: str, value: object) -> str:
     return value
 
 
-def _time_us(value: object) -> int:
+def read_time_us(value: object) -> int:
+    """Microseconds since the epoch of a line's ``time``. Raises ``LineInvalid``."""
     if value is None:
         raise LineInvalid("time", "is missing")
     if type(value) is int:

@@ -37,7 +37,7 @@ def price(file: Path, prices: Path | None, as_json: bool) -> None:
     summary = Summary()
     shown: list[Line] = []
     with click.open_file(str(file), "rb") as stream:
-        for line in price_lines(_limited(stream), book):
+        for line in price_lines(limited_lines(stream), book):
             summary.add(line)
             if as_json:
                 print_json_line(line_as_json(line))
@@ -67,7 +67,7 @@ def book_of(own: Path | None) -> PriceBook:
         fail(f"{own}: {error}")
 
 
-def _limited(stream: IO[bytes]) -> Iterator[bytes]:
+def limited_lines(stream: IO[bytes]) -> Iterator[bytes]:
     """Lines, of which no more is held than is needed to see that one is too long."""
     while line := stream.readline(MOST_LINE_BYTES + 1):
         rest = line
