@@ -46,7 +46,7 @@ def test_a_table_for_each_budget(calls: Path, budgets: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "acme/day: 2 USD per day, hard" in shown.stdout
     assert "2026-11-30T00:00:00Z" in shown.stdout
-    assert "exhausted 11-30 19:30" in shown.stdout
+    assert "exhausted 11-30T19:30" in shown.stdout
     assert "acme/users/a%2Fb" in shown.stdout
     assert "amounts by the whole windows" in shown.stdout
 
