@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.pricing import BUCKETS, Convention, split_usage
+from flywheel.pricing import BUCKETS, Convention, counted, normalise, split_usage
 
 
 def test_an_inclusive_emitter_has_its_cached_tokens_taken_out_of_the_input() -> None:
@@ -164,3 +164,20 @@ def test_what_an_honest_emitter_counts_comes_back(counts: list[int], convention:
     split = split_usage(reported, convention)
     assert split.buckets._asdict() == true
     assert split.input_tokens == inside + cached
+
+
+@given(
+    st.dictionaries(st.sampled_from(["input_tokens", "output_tokens", *BUCKETS]), st.integers(0, 40)),
+    st.sampled_from(["UNKNOWN", "INCLUSIVE", "EXCLUSIVE"]),
+)
+def test_counts_by_our_names_mean_the_same_as_an_object_of_ours(
+    reported: dict[str, int], convention: Convention
+) -> None:
+    fast, slow = counted(reported, convention), normalise(reported, emitter="flywheel", convention=convention)
+    assert (fast.priceable, fast.flags) == (slow.priceable, slow.flags)
+    if fast.priceable:
+        assert fast.buckets == slow.buckets
+        assert (fast.input_tokens, fast.output_tokens) == (slow.input_tokens, slow.output_tokens)
+    else:
+        # What contradicts itself is handed on as it was told.
+        assert {name: count for name, count in slow.reported.items() if count is not None} == reported
