@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -41,7 +42,9 @@ _SIDES: Final[Mapping[Side, tuple[str, ...]]] = {
         "output.value",
     ),
 }
-_DIGITS_OF_A_PLACE: Final = 4
+_PREFIXES: Final = [re.escape(name) for names in _SIDES.values() for name in names if name.endswith(".")]
+_NUMBERED: Final = re.compile(rf"(?P<name>{'|'.join(_PREFIXES)})(?P<place>[0-9]{{1,4}})(?:\.(?P<part>.+))?")
+_ByName = dict[str, list[tuple[int, str, Read]]]
 
 
 class _Said(NamedTuple):
@@ -88,7 +91,7 @@ def _values(name: str, attributes: Attributes) -> int:
 def put_content(draft: Draft, parts: Sequence[Attributes], *, room: int) -> None:
     """Fill the texts of a call, from the first of its parts that has them. What does not fit in ``room`` bytes as JSON
     is left out, and the call flagged."""
-    said = [part.said for part in parts]
+    said = [_by_name(part.said) for part in parts if part.said]
     if any(part.large for part in parts):
         draft.flags.append(FLAG)
     for side, names in _SIDES.items():
@@ -110,19 +113,30 @@ def put_content(draft: Draft, parts: Sequence[Attributes], *, room: int) -> None
         draft.stored += found.values
 
 
-def _read(said: Mapping[str, Read], name: str) -> _Said | None:
+def _by_name(said: Mapping[str, Read]) -> _ByName:
+    """What a part says, by the names of ``_SIDES``; each attribute is looked at once, however many there are."""
+    found: _ByName = {}
+    for key, read in said.items():
+        numbered = _NUMBERED.fullmatch(key)
+        if numbered is None:
+            found[key] = [(0, "", read)]
+        else:
+            part = (numbered["part"] or "").removeprefix("message.")
+            found.setdefault(numbered["name"], []).append((int(numbered["place"]), part or "content", read))
+    return found
+
+
+def _read(said: _ByName, name: str) -> _Said | None:
+    entries = said.get(name)
+    if entries is None:
+        return None
     if not name.endswith("."):
-        value = said[name]() if name in said else None
+        value = entries[0][2]()
         return None if value in (None, "") else _Said(value, 1)
     messages: dict[int, dict[str, Any]] = {}
-    count = 0
-    for key, read in said.items():
-        number, _, part = key.removeprefix(name).partition(".")
-        if not key.startswith(name) or not (number.isascii() and number.isdigit()) or len(number) > _DIGITS_OF_A_PLACE:
-            continue
-        messages.setdefault(int(number), {})[part.removeprefix("message.") or "content"] = read()
-        count += 1
-    return _Said([messages[place] for place in sorted(messages)], count) if messages else None
+    for place, part, read in entries:
+        messages.setdefault(place, {})[part] = read()
+    return _Said([messages[place] for place in sorted(messages)], len(entries))
 
 
 def _parsed(value: Any) -> Any:
