@@ -71,6 +71,17 @@ def test_two_routers_that_reserved_for_one_request_settle_both_and_spend_once(fa
     assert row(rows, "a") == (0, 100, 0, 0, 0) and row(rows, "b") == (40, 90, 1, 0, 0)
 
 
+@pytest.mark.parametrize("cuts", [(), (1, 2, 3)])
+def test_two_routers_that_decided_the_same_under_one_id_settle_both_once(facts, cuts):
+    """A decision's id is that of its request under its policy version, whichever router made it."""
+    first, second = facts.decision("r", 1, ("a", 100, 100)), facts.decision("r", 2, ("b", 90, 190))
+    call = facts.call("r", 3, 40, decision_id=first.value["event_id"])
+    assert first.value["event_id"] == second.value["event_id"]
+    _, rows = folded(facts, [first, call, second, first, second], cuts)
+    settled = [row(rows, account)[1] for account in "ab"]
+    assert (settled, sum(row(rows, account)[0] for account in "ab")) == ([100, 90], 40)
+
+
 def test_retries_without_a_reservation_are_passive(facts):
     events = [facts.decision("r", 1, ("a", 100, 100)), facts.call("r", 2, 30), facts.call("r", 3, 25, n=1)]
     _, rows = folded(facts, events)

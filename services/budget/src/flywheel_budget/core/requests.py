@@ -91,7 +91,9 @@ class Request(NamedTuple):
     def with_part(self, part: Decision | Call) -> Request | str:
         """Return the request with one part more, or why it changes nothing."""
         known: Sequence[Decision | Call] = self.decisions if isinstance(part, Decision) else self.calls
-        if any(other.id == part.id for other in known):
+        # The id of a decision is that of its request under its policy version: of two routers that were asked the same,
+        # both made reservations under one id.
+        if any(other.id == part.id and _reserved(other) == _reserved(part) for other in known):
             return "duplicate"
         if len(known) >= MAX_PARTS:
             return "too_many_parts"
@@ -114,6 +116,12 @@ class Request(NamedTuple):
                 for at, name, decision, shadow, cost, passive in calls
             ),
         )
+
+
+def _reserved(part: Decision | Call) -> frozenset[tuple[str, int]]:
+    """Which reservations a part made: account and cumulative of each."""
+    made = part.reservations if isinstance(part, Decision) else ()
+    return frozenset((r.account, r.cumulative) for r in made)
 
 
 def _order(call: Call) -> tuple[int, str]:
