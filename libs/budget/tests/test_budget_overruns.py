@@ -1,8 +1,8 @@
 """Overruns are told early and seldom falsely, on simulated traffic: a daily rhythm, a slow noise, bursts.
 
 Fixed seeds; 40 windows of an hour in the second and third day, 20 budgets each from 0.525 to 1.475 of what was spent.
-The rates' standard error, by windows as independent draws, is about 3 percentage points in time and 2 false; these seeds
-give 91.8 % in time, 0.5 % false, and 97.5 % of hours inside the 90 % interval told at half.
+The rates' standard error, by windows as independent draws, is about 3 percentage points in time and 2 false; these
+seeds give 91.8 % in time, 0.5 % false, and 97.5 % of hours inside the 90 % interval told at half.
 """
 
 from __future__ import annotations
