@@ -26,10 +26,25 @@ arms: [{{name: strong, model: openai/gpt-4o}}, {{name: cheap, model: openai/gpt-
 policy: {{kind: thompson, half_life: 500 outcomes, explore_floor: 0.05}}
 attribution_window: 60s
 """
+BUDGET: Final = "answers-month"
 TICK_S: Final = 0.1
 _AGAIN_S: Final = 0.25
 _UNDER_WAY: Final = 40
 Items = Sequence[Mapping[str, Any]]
+
+
+async def publish_budget(bootstrap: str) -> None:
+    """Declare a budget of the feature, large enough for anything; and one for each model."""
+    now_us = time.time_ns() // 1000
+    common = {
+        "project": "default", "revision": 1, "occurred_at": now_us, "effective_from": now_us - 3 * 86_400_000_000,
+        "scope": {"feature": FEATURE}, "amount_usd": Decimal(10**9), "per": "month", "mode": "soft",
+    }  # fmt: skip
+    declared = [
+        {"event_id": event_id("budget", name), "budget": name, "each": each, **common}
+        for name, each in ((BUDGET, []), (f"{BUDGET}-each", ["model"]))
+    ]
+    await _publish(bootstrap, [Output("budgets", f"default/{one['budget']}", "budget", one) for one in declared])
 
 
 async def publish_charter(bootstrap: str) -> None:
@@ -38,9 +53,13 @@ async def publish_charter(bootstrap: str) -> None:
         "event_id": event_id("charter", CHARTER), "project": "default", "feature": FEATURE, "revision": 1,
         "occurred_at": time.time_ns() // 1000, "charter_yaml": CHARTER, "digest": event_id(CHARTER),
     }  # fmt: skip
+    await _publish(bootstrap, [Output("charters", f"default/{FEATURE}", "charter", value)])
+
+
+async def _publish(bootstrap: str, outputs: Sequence[Output]) -> None:
     publisher = Publisher(KafkaBus(bootstrap, client_id="load"), Codec(load_registry()), source="faults")
     await publisher.start()
-    await publisher.publish([Output("charters", f"default/{FEATURE}", "charter", value)])
+    await publisher.publish(outputs)
     await publisher.stop()
 
 

@@ -16,7 +16,7 @@ from flywheel.local.topic_admin import topic_settings
 
 TOPIC: Final = "llm-calls"
 HUGE: Final = 10_000_000
-READERS: Final = ("bandit", "recorder")
+READERS: Final = ("bandit", "budget", "recorder")
 IN_A_ROW: Final = 1010
 """A little more than it takes to open a breaker, as the rest goes through one by one."""
 
@@ -68,7 +68,8 @@ class Poisoner:
         absurd = {"bandit": "out_of_range", "recorder": "invalid"}
         await self._send(self._codec.encode("llm_call", a_call(latency_ms=-1.0)), absurd)
         future = a_call(occurred_at=now_us + 2 * 86_400_000_000)
-        await self._send(self._codec.encode("llm_call", future), absurd | {"bandit": "time_out_of_range"})
+        ahead = {"bandit": "time_out_of_range", "budget": "time_out_of_range", "recorder": "invalid"}
+        await self._send(self._codec.encode("llm_call", future), ahead)
 
     async def huge(self) -> None:
         """A record of 10 MB."""

@@ -24,6 +24,7 @@ from flywheel.testkit.draining import ask_sql, read_topic
 from schemas import NextSchema, SchemaServer
 
 HOUR_US: Final = 3_600_000_000
+DAY_S: Final = 86_400
 LATE_US: Final = HOUR_US // 2
 TOO_LATE_US: Final = 48 * HOUR_US
 SPREAD_US: Final = 20_000_000
@@ -121,9 +122,12 @@ async def out_of_order(scene: Scene) -> None:
 async def clocks(scene: Scene) -> None:
     """Row 13. Producers whose clocks are two hours off. What they claim as the time of sending is not taken (the
     topics stamp records themselves; by CreateTime Kafka 4 would refuse an hour ahead). Events from two hours ago are
-    joined like others, as the row sets a grace of three hours; events from two hours ahead are the bandit's dead
-    letters, and cannot close windows early. (A service's own clock is not turned: that needs libfaketime; the services
-    take time from the events.)"""
+    joined like others, as the row sets a grace of three hours; events from two hours ahead are dead letters of
+    the bandit and the budgets, and cannot close windows early. All this while the clocks of the bandit and the budgets
+    are a day ahead and the recorder's a day behind, which changes nothing: they take the time from the events."""
+    for name, off_s in (("bandit", DAY_S), ("budget", DAY_S), ("recorder", -DAY_S)):
+        await scene.system.stop(name)
+        await scene.system.start(name, PYTHONPATH=str(SKEWED), FAULTS_CLOCK_S=str(off_s))
     now_us, count = time.time_ns() // 1000, 20 if scene.short else 100
     skewed = {name: sign * 2 * HOUR_US for name, sign in (("behind", -1), ("ahead", 1), ("honest", 0))}
     async with Producer(scene) as producer:
@@ -134,6 +138,9 @@ async def clocks(scene: Scene) -> None:
             places = await producer.send(some)
             if name == "ahead":
                 scene.letters |= {f"bandit {place} time_out_of_range" for _, place in places}
+                scene.letters |= {
+                    f"budget {place} time_out_of_range" for fact, place in places if fact.event != "feedback"
+                }
             else:
                 producer.joined(requests)
     stamps = [record.timestamp_ms for record in await read_topic(scene.system.bootstrap, "llm-calls")]
@@ -152,7 +159,8 @@ async def schemas_change(scene: Scene) -> None:
     system, server = scene.system, SchemaServer()
     system.later.enter_context(server)
     system.environ["SCHEMA_REGISTRY_URL"] = server.url
-    for name in ("bandit", "recorder"):
+    readers = ("bandit", "budget", "recorder")
+    for name in readers:
         await system.stop(name)
         await system.start(name)
     upcoming = NextSchema.of("llm_call", "colour")
@@ -169,7 +177,7 @@ async def schemas_change(scene: Scene) -> None:
         scene.need(at.partition == partition_of(request.encode(), 4), "keys meet in one partition")
         scene.load.ledger.sent("llm-calls", [call.id], key=request)
     await client.stop()
-    for name in ("bandit", "recorder"):
+    for name in readers:
         await until(lambda name=name: system.metric(name, "stream_paused") > 0, f"{name} waits")
     await scene.under_load(3)
     ask = "SELECT count() FROM v_calls WHERE startsWith(request_id, 'upcoming-')"

@@ -129,18 +129,20 @@ async def rebalance_storm(scene: Scene) -> None:
 
 
 async def restarted_from_nothing(scene: Scene) -> None:
-    """Row 18. The bandit loses its states, and the recorder its database, in the middle of the load; the groups'
-    offsets are forgotten. Both begin at the start of the log: the same states, the same rows, each once; what the
-    bandit tells again replaces what it told before."""
+    """Row 18. The bandit and the budget service lose their states, and the recorder its database, in the middle of the
+    load; the groups' offsets are forgotten. All begin at the start of the log: the same states, the same rows, each
+    once; what the bandit tells again replaces what it told before."""
     system = scene.system
     await scene.under_load(3 if scene.short else 10)
-    await asyncio.gather(system.kill("bandit"), system.kill("recorder"))
-    await asyncio.to_thread(shutil.rmtree, system.folder / "state" / "bandit")
+    lost = ("bandit", "budget", "recorder")
+    await asyncio.gather(*(system.kill(name) for name in lost))
+    for name in ("bandit", "budget"):
+        await asyncio.to_thread(shutil.rmtree, system.folder / "state" / name)
     await asyncio.to_thread(shutil.rmtree, system.folder / "clickhouse")
     await forget_groups(scene)
     scene.retold = True
-    await asyncio.gather(system.start("bandit"), system.start("recorder"))
-    scene.kills += 2
+    await asyncio.gather(*(system.start(name) for name in lost))
+    scene.kills += 3
     await goes_on(scene)
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import httpx
 from aiokafka.admin import AIOKafkaAdminClient
-from load import FEATURE, Load, publish_charter
-from system import System, until
+from load import BUDGET, FEATURE, Load, publish_budget, publish_charter
+from system import SERVICES, System, step_folder, until
 
 from flywheel.events import Codec, load_registry, topics
 from flywheel.local.topic_admin import create_topics
@@ -32,7 +32,17 @@ from flywheel.testkit.draining import (
 FACTS: Final = ("llm-decisions", "llm-calls", "llm-feedback", "llm-evaluations")
 VIEWS: Final = {"llm-decisions": "v_decisions", "llm-calls": "v_calls", "llm-feedback": "v_feedback"}
 DERIVED: Final = ("llm-outcomes", "arm-summaries", "policies")
-STEPS: Final = {"bandit-join": FACTS, "bandit-learn": ("arm-summaries", "charters")}
+LEDGER: Final = ("budget-ledger", "budget-leases", "budget-states", "alerts")
+STEPS: Final = {
+    "bandit-join": FACTS,
+    "bandit-learn": ("arm-summaries", "charters"),
+    "budget-spend": ("llm-decisions", "llm-calls", "budgets"),
+    "budget-guard": ("budget-ledger",),
+}
+REPLAYED: Final = ("bandit-join", "bandit-learn", "budget-spend")
+"""Steps whose states the replay must reach byte for byte. The guard's hold the broker's time of what it read, and that
+is another log in the replay: there it is the money that is compared."""
+SHARDS: Final = 4
 SETTLED_S: Final = 150.0
 FACTS_PER_S: Final = 1_500
 """What a busy machine folds at least: a long run has more to settle."""
@@ -117,6 +127,8 @@ async def play(row: Row, folder: Path, *, short: bool, seed: int) -> Report:
         await system.start_all()
         load = Load(system.url, per_s=row.per_s // 2 if short else row.per_s, resend=row.resend, seed=seed)
         scene = Scene(system, load, short)
+        await publish_budget(system.bootstrap)
+        await until(lambda: system.metric("budget", "budget_available_usd") > 0, "the budget is known")
         await publish_charter(system.bootstrap)
         await until(lambda: outcomes_learned(system) is not None, "the router has a policy")
         loading = asyncio.create_task(load.run())
@@ -152,14 +164,15 @@ async def _account(row: Row, scene: Scene) -> Report:
     drained = {name: await drain(system.bootstrap, name, scene.codec) for name in (*FACTS[:3], *DERIVED)}
     balances = await asyncio.to_thread(_count, scene, drained)
     balances += await _letters(scene)
-    live = await asyncio.to_thread(_outcomes_in_view, system)
-    names = [name for name in ("ingest", "router", "bandit", "recorder") if system.alive(name)]
+    live = Money(await asyncio.to_thread(_outcomes_in_view, system), await _budgets(system.bootstrap))
+    names = [name for name in SERVICES if system.alive(name)]
     await asyncio.gather(*(system.stop(name) for name in names))
-    before = await asyncio.to_thread(state_digests, system.states)
+    before = await asyncio.to_thread(_digests, system.folder)
     after, replayed = await _replay(system, load.events)
     differing = sorted(shard for shard in before | after if before.get(shard) != after.get(shard))
     scene.need(not differing, f"states differ from the replay: {', '.join(differing)}")
-    scene.need(len(before) == 8, f"there should be eight states, there are {len(before)}")
+    due = SHARDS * len(REPLAYED)
+    scene.need(len(before) == due, f"there should be {due} states, there are {len(before)}")
     sums = _compare(scene, live, replayed)
     repeats = {
         "posted again": load.posted_again,
@@ -187,7 +200,7 @@ async def settled(scene: Scene) -> None:
         behind = {}
         for step, names in STEPS.items():
             ends = await end_offsets(system.bootstrap, names)
-            behind[step] = await asyncio.to_thread(states_behind, system.states / step, ends)
+            behind[step] = await asyncio.to_thread(states_behind, step_folder(system.folder, step), ends)
         rows = await asyncio.to_thread(_rows, system)
         letters = await asyncio.to_thread(_letters_recorded, system)
         counted = rows >= load.outcomes and letters >= len(scene.letters)
@@ -206,7 +219,7 @@ async def joined(system: System) -> tuple[int, int]:
     """How many facts the bandit has joined so far, and how many there are."""
     ends = await end_offsets(system.bootstrap, FACTS)
     there = sum(ends.values())
-    behind = await asyncio.to_thread(states_behind, system.states / "bandit-join", ends)
+    behind = await asyncio.to_thread(states_behind, step_folder(system.folder, "bandit-join"), ends)
     return there - behind, there
 
 
@@ -288,6 +301,30 @@ def letter_name(value: Mapping[str, Any]) -> str:
 Outcomes = Mapping[str, tuple[float, Decimal]]
 
 
+@dataclass(frozen=True, slots=True)
+class Money:
+    """What it cost: the reward and the cost of each request, and what each budget says was spent, in how many calls."""
+
+    outcomes: Outcomes
+    budgets: Mapping[str, tuple[Decimal, int]]
+
+
+def _digests(folder: Path) -> Mapping[str, str]:
+    return {
+        f"{step}/{name}": digest
+        for step in REPLAYED
+        for name, digest in state_digests(step_folder(folder, step)).items()
+    }
+
+
+async def _budgets(bootstrap: str) -> Mapping[str, tuple[Decimal, int]]:
+    """Where each budget stands, by instance."""
+    newest: dict[str, Mapping[str, Any]] = {}
+    for one in (await drain(bootstrap, "budget-states", Codec(load_registry()))).taken:
+        newest[one.value["instance"]] = one.value
+    return {name: (value["spent_usd"], value["calls"]) for name, value in newest.items()}
+
+
 def _outcomes_in_view(system: System) -> Outcomes:
     rows = ask_sql(
         system.url("recorder"),
@@ -296,51 +333,61 @@ def _outcomes_in_view(system: System) -> Outcomes:
     return {str(request): (float(reward), Decimal(cost)) for request, reward, cost in rows}
 
 
-async def _replay(system: System, facts: int) -> tuple[Mapping[str, str], Outcomes]:
-    """The bandit over the same log, from nothing and without faults: its states, and the outcomes it tells. What the
-    run derived is deleted first, so that the replay learns from the facts alone."""
+async def _replay(system: System, facts: int) -> tuple[Mapping[str, str], Money]:
+    """The bandit and the budgets over the same log, from nothing and without faults: their states, the outcomes, and
+    where the budgets stand. What the run derived is deleted first, so that the replay learns from the facts alone."""
     await _forget(system.bootstrap, system.brokers)
     folder = system.folder / "replay"
-    await system.start("bandit-9", FLYWHEEL_STATE_DIR=str(folder), FLYWHEEL_GROUP="replay")
+    again = {"bandit-9": folder / "state" / "bandit", "budget-9": folder / "state" / "budget"}
+    await asyncio.gather(
+        *(system.start(name, FLYWHEEL_STATE_DIR=str(state), FLYWHEEL_GROUP="replay") for name, state in again.items())
+    )
     quiet, deadline = 0, time.monotonic() + SETTLED_S + facts / FACTS_PER_S
     while quiet < 2 and time.monotonic() < deadline:
         behind = 0
         for step, names in STEPS.items():
             ends = await end_offsets(system.bootstrap, names)
-            behind += await asyncio.to_thread(states_behind, folder / "bandit" / step, ends)
+            behind += await asyncio.to_thread(states_behind, step_folder(folder, step), ends)
         quiet = quiet + 1 if behind == 0 else 0
         await asyncio.sleep(0.7)
-    await system.stop("bandit-9")
+    await asyncio.gather(*(system.stop(name) for name in again))
     told: dict[str, tuple[int, float, Decimal]] = {}
     for one in (await drain(system.bootstrap, "llm-outcomes", Codec(load_registry()))).taken:
         value = one.value
         if value["reward"] is not None and value["revision"] >= told.get(value["request_id"], (0,))[0]:
             told[value["request_id"]] = (value["revision"], value["reward"], value["cost_usd"] or Decimal(0))
-    return state_digests(folder / "bandit"), {name: (reward, cost) for name, (_, reward, cost) in told.items()}
+    outcomes = {name: (reward, cost) for name, (_, reward, cost) in told.items()}
+    return _digests(folder), Money(outcomes, await _budgets(system.bootstrap))
 
 
 async def _forget(bootstrap: str, copies: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        await admin.delete_topics(list(DERIVED))
-        while set(DERIVED) & set(await admin.list_topics()):
+        derived = (*DERIVED, *LEDGER)
+        await admin.delete_topics(list(derived))
+        while set(derived) & set(await admin.list_topics()):
             await asyncio.sleep(0.1)
     finally:
         await admin.close()
-    await create_topics(bootstrap, [topics()[name] for name in DERIVED], replication=copies)
+    await create_topics(bootstrap, [topics()[name] for name in derived], replication=copies)
 
 
-def _compare(scene: Scene, live: Outcomes, replayed: Outcomes) -> Mapping[str, str]:
-    """Money and rewards: request by request against the replay, and the money against what was posted."""
+def _compare(scene: Scene, run: Money, replay: Money) -> Mapping[str, str]:
+    """Money and rewards: request by request and budget by budget against the replay, and against what was posted."""
+    live, replayed = run.outcomes, replay.outcomes
     wrong = sorted(name for name in live.keys() | replayed.keys() if live.get(name) != replayed.get(name))
     scene.need(not wrong, f"{len(wrong)} outcomes differ from the replay (first {wrong[:1]})")
     spent = sum((cost for _, cost in live.values()), Decimal(0))
     posted = scene.load.cost_usd
     scene.need(spent == posted, f"the outcomes say {spent} USD were spent, posted were {posted}")
+    scene.need(run.budgets == replay.budgets, f"budgets stand at {run.budgets}, in the replay at {replay.budgets}")
+    budget = run.budgets.get(f"default/{BUDGET}", (Decimal(-1), 0))[0]
+    scene.need(budget == posted, f"the budget says {budget} USD were spent, posted were {posted}")
     rewards = {"run": live, "replay": replayed}
     return {
         "cost_usd posted": f"{posted:.4f}",
+        "cost_usd budget": f"{budget:.4f}",
         **{
             f"cost_usd {name}": f"{sum((c for _, c in found.values()), Decimal(0)):.4f}"
             for name, found in rewards.items()

@@ -25,11 +25,11 @@ import numpy as np
 from run import as_json, as_text
 from scene import Report, Row, Scene, play
 
-SERVICES = ("ingest", "router", "bandit", "recorder")
+SERVICES = ("ingest", "router", "bandit", "budget", "recorder")
 EVENTS_PER_REQUEST = 3.3
 """A decision, a call, feedback; and for three in ten requests a second call."""
 FROZEN_S = 12.0
-SPARED = (("ingest", "recorder"), ("router", "bandit"))
+SPARED = (("ingest", "recorder"), ("router", "bandit", "budget"))
 """Who may not die in which half of the time."""
 WARM_S = 330.0
 """A process younger than this is still filling what it may keep: ingest's two generations of 100,000 ids take the

@@ -1,5 +1,5 @@
 """The real system as processes that a row can hurt one by one: Kafka (behind a fault proxy where asked), ingest,
-router, bandit, recorder. Everything ends with the ``with`` block."""
+router, bandit, budget, recorder. Everything ends with the ``with`` block."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from flywheel.local.secret_files import make_secrets
 from flywheel.local.topic_admin import create_topics
 from flywheel.testkit.proxy import FaultProxy
 
-SERVICES: Final = ("ingest", "router", "bandit", "recorder")
+SERVICES: Final = ("ingest", "router", "bandit", "budget", "recorder")
 READY_S: Final = 90.0
 _METRIC: Final = re.compile(r"^(flywheel_\w+)(?:\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
 
@@ -54,6 +54,12 @@ class _Running:
     child: subprocess.Popen[bytes]
     ports: Mapping[str, int]
     log: Path
+
+
+def step_folder(folder: Path, step: str) -> Path:
+    """Where a service whose state lies below ``folder`` keeps the shards of a step (``<service>-<step>``)."""
+    service = step.partition("-")[0]
+    return folder / "state" / service / service / step
 
 
 @dataclass
@@ -95,7 +101,7 @@ class System:
     @property
     def states(self) -> Path:
         """The folder below which the bandit keeps its shards."""
-        return self.folder / "state" / "bandit" / "bandit"
+        return step_folder(self.folder, "bandit-join").parent
 
     async def start_kafka(self) -> None:
         """Start the broker, on its former port and data, and return when it serves."""
