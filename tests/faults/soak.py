@@ -71,7 +71,10 @@ class Memory:
         rate = float(np.dot(ages, sizes)) / spread
         left = np.array(sizes) - rate * np.array(ages)
         error = float(np.sqrt(np.dot(left, left) / (len(ages) - 2) / spread))
-        return rate * 3600, error * 3600
+        # Memory goes up and down by minutes (merges), so samples next to each other tell little new: the error of an
+        # AR(1) series (Bartlett 1935), with the residuals' own lag-one correlation.
+        alike = min(0.99, max(0.0, float(np.dot(left[1:], left[:-1]) / max(np.dot(left, left), 1e-9))))
+        return rate * 3600, error * float(np.sqrt((1 + alike) / (1 - alike))) * 3600
 
 
 class Soak:
