@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from flywheel.cli.main import cli
 
-SPEC = ("up", "down", "status", "demo", "replay", "sql", "topics", "tail", "policy", "charter", "config")
+SPEC = ("up", "down", "status", "demo", "replay", "sql", "topics", "tail", "policy", "charter", "budget", "config")
 POLICY = {
     "project": "default",
     "feature": "prime-check",

@@ -43,7 +43,7 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
     try:
         # Asked first, as it fails at once where nobody listens, and reading a topic would wait.
         await live_partitions(bootstrap)
-        newest = (await _newest(bus, codec)).get(key)
+        newest = (await newest_of(bus, codec, TOPIC)).get(key)
         if newest is not None and newest["digest"] == digest:
             return Applied(charter.project, charter.feature, int(newest["revision"]), digest, changed=False)
         revision = 1 if newest is None else int(newest["revision"]) + 1
@@ -69,8 +69,8 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
     return Applied(charter.project, charter.feature, revision, digest, changed=True)
 
 
-async def _newest(bus: KafkaBus, codec: Codec) -> dict[str, dict[str, Any]]:
-    """The newest charter of every feature, by key."""
+async def newest_of(bus: KafkaBus, codec: Codec, topic: str) -> dict[str, dict[str, Any]]:
+    """The newest event of every key of a compacted topic. Raises TimeoutError."""
     found: dict[str, dict[str, Any]] = {}
 
     def update(key: str, value: dict[str, Any] | None) -> None:
@@ -79,13 +79,13 @@ async def _newest(bus: KafkaBus, codec: Codec) -> dict[str, dict[str, Any]]:
         else:
             found[key] = value
 
-    charters = CompactedTable(bus, TOPIC, codec, update)
-    reading = asyncio.create_task(charters.run())
+    table = CompactedTable(bus, topic, codec, update)
+    reading = asyncio.create_task(table.run())
     try:
         async with asyncio.timeout(READ_S):
-            await charters.ready.wait()
+            await table.ready.wait()
     finally:
-        await charters.stop()
+        await table.stop()
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
     return found

@@ -1,0 +1,156 @@
+"""Puts budgets on their topic, and reads where they stand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final, TypeVar
+
+from flywheel.budget import Budget, BudgetInvalid, changed_identity
+from flywheel.cli.live_topics import KafkaAway, live_partitions
+from flywheel.cli.publishing import ApplyFailed, newest_of
+from flywheel.events import Codec, load_registry
+from flywheel.stream import KafkaBus, Output, Publisher, Unavailable
+
+BUDGETS: Final = "budgets"
+STATES: Final = "budget-states"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedBudget:
+    """What became of a declared budget: ``changed`` is false when the newest revision already says the same."""
+
+    project: str
+    budget: str
+    revision: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one instance of a budget stands. Money is in US dollars; ``window_end`` is None before anything happened.
+
+    Of a window that is over nothing is told: the new one has spent nothing that is known of.
+    """
+
+    instance: str
+    mode: str
+    per: str
+    amount_usd: Decimal
+    spent_usd: Decimal
+    exposure_usd: Decimal
+    available_usd: Decimal
+    stranded_usd: Decimal
+    unpriced: int
+    window_end: str | None
+    forecast_usd: Decimal | None
+    exhausted: bool
+    ended: bool
+
+
+def next_revision(declared: Budget, known: Budget | None, now_us: int) -> Budget:
+    """Return what is to be published, or ``known`` itself where nothing changes.
+
+    Raises:
+        ApplyFailed: the declaration changes what the budget counts.
+    """
+    if known is None:
+        return declared.at_revision(1, effective_from_us=now_us, ended=declared.ended)
+    field = changed_identity(known, declared)
+    if field is not None:
+        raise ApplyFailed(
+            f"{declared.key}: {field}: what a budget counts never changes under one name; "
+            "end this one (ended: true) and declare another"
+        )
+    since_us = now_us if known.ended and not declared.ended else known.effective_from_us
+    same = declared.at_revision(known.revision, effective_from_us=known.effective_from_us, ended=declared.ended)
+    if same == known:
+        return known
+    return declared.at_revision(known.revision + 1, effective_from_us=since_us, ended=declared.ended)
+
+
+async def apply_budgets(bootstrap: str, budgets: Sequence[Budget]) -> list[AppliedBudget]:
+    """Publish each budget as the next revision of its name, unless the newest already says the same. All or none.
+
+    Raises ``ApplyFailed``.
+    """
+    return await _asked(bootstrap, "publishing budgets", lambda bus, codec: _apply(bus, codec, budgets))
+
+
+async def standings(bootstrap: str) -> list[Standing]:
+    """Return where every instance stands that anything is known of. Raises ``ApplyFailed``."""
+    return await _asked(bootstrap, "reading budgets", _standings)
+
+
+async def _asked(bootstrap: str, doing: str, work: Callable[[KafkaBus, Codec], Coroutine[Any, Any, T]]) -> T:
+    try:
+        # Asked first, as it fails at once where nobody listens, and reading a topic would wait.
+        await live_partitions(bootstrap)
+        return await work(KafkaBus(bootstrap, client_id="flywheel-cli"), Codec(load_registry()))
+    except KafkaAway as error:
+        raise ApplyFailed(f"{doing}: {error}") from error
+    except (Unavailable, TimeoutError) as error:
+        raise ApplyFailed(f"{doing} at Kafka {bootstrap}: {error or 'no answer in time'}") from error
+
+
+async def _apply(bus: KafkaBus, codec: Codec, budgets: Sequence[Budget]) -> list[AppliedBudget]:
+    now_us = time.time_ns() // 1000
+    known = {key: _held(value) for key, value in (await newest_of(bus, codec, BUDGETS)).items()}
+    newest = [(next_revision(b, known.get(b.key), now_us), known.get(b.key)) for b in budgets]
+    changed = [budget for budget, before in newest if budget is not before]
+    publisher = Publisher(bus, codec, source="cli")
+    await publisher.start()
+    try:
+        await publisher.publish([Output(BUDGETS, b.key, "budget", b.event(now_us)) for b in changed])
+    finally:
+        await publisher.stop()
+    return [AppliedBudget(b.project, b.name, b.revision, b is not before) for b, before in newest]
+
+
+async def _standings(bus: KafkaBus, codec: Codec) -> list[Standing]:
+    budgets = {key: held for key, value in (await newest_of(bus, codec, BUDGETS)).items() if (held := _held(value))}
+    states = await newest_of(bus, codec, STATES)
+    now_us = time.time_ns() // 1000
+    named = {f"{state['project']}/{state['budget']}" for state in states.values()}
+    quiet = [(budget.key, budget, None) for key, budget in budgets.items() if key not in named and not budget.each]
+    told = [(i, b, state) for i, state in states.items() if (b := budgets.get(f"{state['project']}/{state['budget']}"))]
+    return [standing(instance, budget, state, now_us) for instance, budget, state in sorted(quiet + told, key=_first)]
+
+
+def standing(instance: str, budget: Budget, state: Mapping[str, Any] | None, now_us: int) -> Standing:
+    """Return where an instance stands by its newest ``budget_state`` (None: there is none)."""
+    amount_usd: Decimal = budget.terms()["amount_usd"]
+    over = state is None or (budget.per != "rolling" and state["window_end"] <= now_us)
+    found: Mapping[str, Any] = {} if over or state is None else state
+    nothing = Decimal(0)
+    end_us = found.get("window_end")
+    return Standing(
+        instance=instance,
+        mode=budget.mode,
+        per=budget.per if budget.rolling_s is None else f"{budget.rolling_s} s",
+        amount_usd=amount_usd,
+        spent_usd=found.get("spent_usd", nothing),
+        exposure_usd=found.get("exposure_usd", nothing),
+        available_usd=found.get("available_usd", amount_usd),
+        stranded_usd=found.get("stranded_usd", nothing),
+        unpriced=found.get("unpriced", 0),
+        window_end=None if end_us is None else datetime.fromtimestamp(end_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        forecast_usd=found.get("forecast_usd"),
+        exhausted=found.get("exhausted", False),
+        ended=budget.ended,
+    )
+
+
+def _held(value: Mapping[str, Any]) -> Budget | None:
+    try:
+        return Budget.from_event(value)
+    except BudgetInvalid:  # the budget service sends it to the dead letters
+        return None
+
+
+def _first(row: tuple[str, Budget, Mapping[str, Any] | None]) -> str:
+    return row[0]
