@@ -21,11 +21,15 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         "call_content": "call_content",
         "policy": "policies",
         "charter": "charters",
+        "budget": "budgets",
+        "budget_state": "budget_states",
+        "alert": "alerts",
         "dead_letter": "dead_letters",
         "reprice": "reprices",
     }
 )
-"""The table of each recorded event. ``arm_summary`` is internal to the bandit and not recorded."""
+"""The table of each recorded event. ``arm_summary`` is internal to the bandit; ``budget_entry`` and ``lease`` are a matter
+between the budget service and those who hold money: these are not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
