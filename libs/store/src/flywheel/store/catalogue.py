@@ -28,8 +28,8 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         "reprice": "reprices",
     }
 )
-"""The table of each recorded event. ``arm_summary`` is internal to the bandit; ``budget_entry`` and ``lease`` are a matter
-between the budget service and those who hold money: these are not recorded."""
+"""The table of each recorded event. ``arm_summary`` is internal to the bandit, ``budget_entry`` and ``lease`` to the
+budget service and those who hold money: these are not recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from flywheel.budget import Budget, BudgetInvalid, Window, budget_key_of, changed_identity, slot_us, windows_of
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
 from flywheel_budget.core.entries import Asked, Spent, asked, spent
+from flywheel_budget.core.outlook import Outlook, alert_output
 from flywheel_budget.core.pools import Account, Pool, share
 from flywheel_budget.core.published import Place, account_lease, state_of, unknown_lease
 from flywheel_budget.core.shelf import PoolKey, Shelf, window_named
@@ -108,7 +109,9 @@ class _Batch:
             for row in self._shelf.take_early(key):
                 self._spend(key, row)
         if not budget.each:  # shown before anything is spent
-            self._open(budget, budget.key, windows_of(budget).at(self._shelf.now_us))
+            window = windows_of(budget).at(self._shelf.now_us)
+            pool = self._shelf.open_pool(self._open(budget, budget.key, window))
+            self._look(budget, budget.key, window, pool, 0)
         for pool_key in self._shelf.pools_of(budget):
             pool = self._shelf.open_pool(pool_key)
             self._touch(budget, pool_key)
@@ -194,6 +197,9 @@ class _Batch:
         pool.exposure += extra
         if least and extra < least:
             account.reason = "exhausted" if budget.amount_pico - pool.spent < request.need else "wait"
+            if account.reason == "exhausted":
+                pool.refused = min(pool.refused or request.need, request.need)
+                self._look(budget, request.instance, windows_of(budget).named(account.window), pool, 0)
             if account.reason == "wait":
                 account.needed = account.reserved + request.need
                 pool.wait(request.account, now_us)
@@ -254,6 +260,7 @@ class _Batch:
         pool.calls += entry.row.calls - known.calls
         pool.unpriced += entry.row.unpriced - known.unpriced
         pool.above_bound += entry.row.above_bound - known.above_bound
+        self._look(budget, entry.instance, window, pool, entry.row.spent - known.spent)
         if entry.account:
             self._settle(entry, entry.row.settled - known.settled, pool, window)
         self._touch(budget, pool_key)
@@ -267,6 +274,17 @@ class _Batch:
         before = account.exposure
         account.settled += delta
         pool.exposure += account.exposure - before
+
+    def _look(self, budget: Budget, instance: str, window: Window | None, pool: Pool, delta: int) -> None:
+        """Say what has to be said of a pool, if its window is the present one."""
+        now_us = self._shelf.now_us
+        if window is None or (budget.rolling_s is None and not window.start_us <= now_us < window.end_us):
+            return
+        outlook = self._shelf.outlook(instance)
+        if outlook is None:
+            outlook = self._shelf.open_outlook(instance, Outlook.begun(budget, window, now_us))
+        for alert in outlook.look(budget, instance, window, pool, delta=delta, now_us=now_us):
+            self._outputs.append(alert_output(budget, instance, alert))
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

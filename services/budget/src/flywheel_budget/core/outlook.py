@@ -1,8 +1,8 @@
 """What lies before an instance: its forecast, the warnings already given, the price of money.
 
 Looked at when entries say that money was spent, never by a clock; a forecast at most 256 times a window, as it costs a
-thousand times what an entry does. Everything here is a function of the ledger, in any batches: the forecaster is taken from
-its bytes each time, as what it keeps beside them is a matter of when it was asked.
+thousand times what an entry does. Everything here is a function of the ledger, in any batches: the forecaster is taken
+from its bytes each time, as what it keeps beside them is a matter of when it was asked.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SHORTEST_US: Final = 1_000_000
 
 @dataclass(slots=True)
 class Outlook:
-    """``first_us`` and ``total``: of a rolling budget, since when it is watched and all it spent since. ``figures``: mean,
-    low and high of the newest forecast, in picodollars, and the start of its window."""
+    """``first_us`` and ``total``: of a rolling budget, since when it is watched and all it spent since. ``figures``:
+    mean, low and high of the newest forecast, in picodollars, and the start of its window."""
 
     forecaster: Forecaster
     said: Said = field(default_factory=Said)
@@ -138,7 +138,7 @@ def alert_output(budget: Budget, instance: str, alert: BudgetAlert) -> Output:
         "scope": scope_of(budget, instance),
         "subject": instance,
         "title": f"Budget {budget.name}: {told}",
-        "detail": f"{value.normalize():f} USD {verb} of {amount.normalize():f} USD, {budget.mode} budget per {budget.per}",
+        "detail": f"{value.normalize():f} USD {verb}; {budget.mode}, {amount.normalize():f} USD per {budget.per}",
         "value": float(value),
         "threshold": float(to_usd(alert.threshold_pico)),
         "window_start": alert.start_us,

@@ -80,7 +80,8 @@ class Pool:
     """Sums over the accounts and rows of a pool, kept as they change.
 
     ``active``: when each open account was last heard of. ``waiting``: accounts that asked for more than there was and
-    when, in that order. ``slots``: of a rolling pool what was spent when, oldest first. ``told``: alerts given.
+    when, in that order. ``slots``: of a rolling pool what was spent when, oldest first. ``refused``: the smallest call
+    that the whole rest could not pay.
     """
 
     spent: int = 0
@@ -88,15 +89,18 @@ class Pool:
     calls: int = 0
     unpriced: int = 0
     above_bound: int = 0
-    price_of_money: float = 0.0
     active: dict[str, int] = field(default_factory=dict)
     waiting: list[list[Any]] = field(default_factory=list)
     slots: list[list[int]] = field(default_factory=list)
-    told: dict[str, Any] = field(default_factory=dict)
+    refused: int = 0
 
     def available(self, amount: int) -> int:
         """What nobody holds and nobody spent."""
         return max(0, amount - self.spent - self.exposure)
+
+    def exhausted(self, amount: int) -> bool:
+        """Whether nothing is left, or less than a call needs that asked for it."""
+        return self.spent + max(1, self.refused) > amount
 
     def sharing(self, now_us: int) -> int:
         """How many accounts share the money now."""

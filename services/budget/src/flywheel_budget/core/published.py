@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flywheel.budget import Budget, Window, budget_key_of, scope_of, to_usd, window_id
 from flywheel.events import event_id
@@ -105,7 +105,7 @@ def state_of(budget: Budget, key: PoolKey, pool: Pool, shelf: Shelf, place: Plac
         account = shelf.account(instance, account_name)
         if account is not None and heard_us > place.now_us - ACTIVE_US:
             held += account.exposure
-    value = {
+    value: dict[str, Any] = {
         "event_id": event_id("budget_state", instance, place.partition, place.offset),
         "project": budget.project,
         "budget": budget.name,
@@ -127,7 +127,12 @@ def state_of(budget: Budget, key: PoolKey, pool: Pool, shelf: Shelf, place: Plac
         "unpriced": pool.unpriced,
         "above_bound": pool.above_bound,
         "holders": len(pool.active),
-        "price_of_money": pool.price_of_money,
-        "exhausted": pool.spent >= budget.amount_pico,
+        "exhausted": pool.exhausted(budget.amount_pico),
     }
+    outlook = shelf.outlook(instance)
+    if outlook is not None:
+        value["price_of_money"] = outlook.pressure.price_of_money
+        if outlook.figures and (name == ROLLING or outlook.figures[3] == window.start_us):
+            mean, low, high = (to_usd(pico) for pico in outlook.figures[:3])
+            value |= {"forecast_usd": mean, "forecast_low_usd": low, "forecast_high_usd": high}
     return Output(STATES, instance, "budget_state", value, budget.key)

@@ -2,7 +2,8 @@
 
 Tables: ``budgets`` (terms by project/budget), ``pools`` (by instance and pool), ``accounts`` (by instance and account),
 ``rows`` (by instance, window, account and source), ``members`` (accounts by instance and window), ``early`` (rows of
-budgets whose definition has not come yet), ``timers`` (what is to be done when) and ``clock``.
+budgets whose definition has not come yet), ``timers`` (what is to be done when), ``outlooks`` (by instance) and
+``clock``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from flywheel.budget import Budget, Window, budget_key_of, to_usd, window_start, windows_of
 from flywheel.stream import StateView
 from flywheel_budget.core.entries import Spent
+from flywheel_budget.core.outlook import Outlook
 from flywheel_budget.core.pools import NO_ROW, Account, Pool, SpendRow
 
 SEP: Final = "\x1f"
@@ -32,6 +34,7 @@ class Shelf:
         self._budgets: dict[str, Budget | None] = {}
         self._pools: dict[PoolKey, Pool | None] = {}
         self._accounts: dict[PoolKey, Account | None] = {}
+        self._outlooks: dict[str, Outlook] = {}
         self._next_us: int | None = None
         self.now_us = int(state.get("clock", "now") or b"0")
 
@@ -135,6 +138,20 @@ class Shelf:
         rows = (json.loads(data) for _, data in found)
         return [Spent(i, window, account, source, SpendRow(*row)) for i, window, account, source, row in rows]
 
+    def outlook(self, instance: str) -> Outlook | None:
+        """Return the outlook of an instance, None where nothing was ever looked at."""
+        if instance not in self._outlooks:
+            stored = self._state.get("outlooks", instance)
+            if stored is None:
+                return None
+            self._outlooks[instance] = Outlook.decode(stored)
+        return self._outlooks[instance]
+
+    def open_outlook(self, instance: str, outlook: Outlook) -> Outlook:
+        """Take in a new outlook."""
+        self._outlooks[instance] = outlook
+        return outlook
+
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def set_timer(self, at_us: int, instance: str, window: str) -> None:
@@ -164,6 +181,8 @@ class Shelf:
         for key, pool in self._pools.items():
             if pool is not None:
                 self._state.put("pools", SEP.join(key), pool.encode())
+        for instance, outlook in self._outlooks.items():
+            self._state.put("outlooks", instance, outlook.encode())
         for key, account in self._accounts.items():
             if account is not None:
                 self._state.put("accounts", SEP.join(key), account.encode())
