@@ -45,7 +45,7 @@ class PlainInserter:
 
 
 def _cell(column: str, value: Any) -> Any:
-    return _time(value) if column.endswith("_at") and value is not None else value
+    return _time(value) if column.endswith("_at") and isinstance(value, int) else value
 
 
 def _time(microseconds: int) -> datetime:

@@ -116,9 +116,12 @@ async def _standings(bus: KafkaBus, codec: Codec) -> list[Standing]:
     states = await newest_of(bus, codec, STATES)
     now_us = time.time_ns() // 1000
     named = {f"{state['project']}/{state['budget']}" for state in states.values()}
-    quiet = [(budget.key, budget, None) for key, budget in budgets.items() if key not in named and not budget.each]
-    told = [(i, b, state) for i, state in states.items() if (b := budgets.get(f"{state['project']}/{state['budget']}"))]
-    return [standing(instance, budget, state, now_us) for instance, budget, state in sorted(quiet + told, key=_first)]
+    found = [standing(key, b, None, now_us) for key, b in budgets.items() if key not in named and not b.each]
+    for instance, state in states.items():
+        budget = budgets.get(f"{state['project']}/{state['budget']}")
+        if budget is not None:
+            found.append(standing(instance, budget, state, now_us))
+    return sorted(found, key=lambda one: one.instance)
 
 
 def standing(instance: str, budget: Budget, state: Mapping[str, Any] | None, now_us: int) -> Standing:
@@ -150,7 +153,3 @@ def _held(value: Mapping[str, Any]) -> Budget | None:
         return Budget.from_event(value)
     except BudgetInvalid:  # the budget service sends it to the dead letters
         return None
-
-
-def _first(row: tuple[str, Budget, Mapping[str, Any] | None]) -> str:
-    return row[0]
