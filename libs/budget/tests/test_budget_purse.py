@@ -30,7 +30,7 @@ def test_a_call_that_waits_opens_an_account_and_is_paid_from_it() -> None:
     purse.want([BUDGET], 10, 0.0)
     purse.want([BUDGET], 7, 0.0)
     (request,) = purse.requests(0.0)
-    assert request == LeaseRequest("life-1", BUDGET, "", 1, 0, 20, 7, False)
+    assert request == LeaseRequest("life-1", BUDGET, "", 1, 0, 80, 7, False)
     assert purse.requests(0.5) == purse.sweep(0.9) == []
     assert purse.apply(lease(request, 17, reason="partial"), 1.0)
     made = purse.reserve([BUDGET], 10, 1.0)

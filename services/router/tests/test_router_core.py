@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from router_parts import KEY, policy, request
 
+from flywheel.budget.purse import Reservation
 from flywheel.events import Codec, load_registry
 from flywheel.policy import Decision
 from flywheel_router.answers import AnswerWriter, answer, json_value
 from flywheel_router.board import PolicyBoard
 from flywheel_router.core import Decider
-from flywheel_router.encoding import DecisionEncoder
+from flywheel_router.encoding import DecisionEncoder, plain
 from flywheel_router.reading import read_request
 from flywheel_router.recent import Recent
 
@@ -207,6 +208,34 @@ def test_the_fast_encoder_writes_what_the_codec_writes(
     other = dict(event, request_id="another", occurred_at=at_us + 1, policy_age_ms=None)
     assert encoder.encode(other) == codec.encode("decision", other)
     assert encoder._kept
+
+
+@settings(max_examples=200)
+@given(
+    made=st.lists(st.tuples(texts, texts, texts, st.integers(0, 2**62), st.integers(0, 2**62)), max_size=4),
+    sizes=st.tuples(st.integers(0, 10**9), st.integers(1, 10**9)),
+    pressed=st.none() | st.tuples(st.none() | texts, st.floats(0, 1e9)),
+)
+def test_the_fast_encoder_writes_what_budgets_said_as_the_codec_does(
+    made: list[tuple[str, str, str, int, int]], sizes: tuple[int, int], pressed: tuple[str | None, float] | None
+) -> None:
+    codec = Codec(load_registry())
+    encoder = DecisionEncoder(codec)
+    deciding = Deciding(policy())
+    deciding.decider.decide(ask(), 1, deciding.logged.append)
+    event = {
+        **deciding.logged[0],
+        "reservations": tuple(Reservation(*each) for each in made),
+        "input_tokens_bound": sizes[0],
+        "output_tokens_bound": sizes[1],
+        "downgraded_from": pressed[0] if pressed else None,
+        "budget_price": pressed[1] if pressed else None,
+    }
+    expected = codec.encode("decision", plain(event))
+    assert encoder.encode(event) == encoder.encode(event) == expected
+    assert encoder._kept
+    capped = {**event, "params": {"max_tokens": str(sizes[1] + 1)}, "output_tokens_bound": sizes[1] + 1}
+    assert encoder.encode(capped) == codec.encode("decision", plain(capped))
 
 
 @given(st.integers(1, 20), st.lists(st.integers(0, 60), max_size=200))

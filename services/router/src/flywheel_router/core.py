@@ -13,16 +13,13 @@ from flywheel.policy import (
     candidates,
     decide,
     decision_event,
-    default_arm,
 )
 from flywheel_router.board import PolicyBoard
 from flywheel_router.recent import Recent
-from flywheel_router.spending import Offer, Spending, reservation_fields
+from flywheel_router.spending import Spending
 
 Absence = Literal["no_policy", "unknown_feature"]
 Log = Callable[[Mapping[str, Any]], None]
-_DEFAULT_BIT = 1 << 62
-"""Stands for the default arm where it is certain: no arm of a policy has this bit."""
 
 
 class Decider:
@@ -77,36 +74,29 @@ def _within(
 ) -> Decision:
     """Decide among the arms that budgets leave, reserve the bound of the chosen one, and log."""
     mask = candidates(compiled, request, now_us) if compiled is not None else 0
-    if compiled is not None and mask:
-        chosen = [index for index in range(len(compiled.arms)) if mask >> index & 1]
-        arms = [(1 << index, compiled.arms[index]) for index in chosen]
-    else:
-        arms = [(_DEFAULT_BIT, default_arm(compiled, request))]
-    offers = spending.offers(request, arms, compiled.version if compiled else 0, now_us, now_s)
-    payable = spending.payable(offers, now_s)
-    allowed, price = payable, None
-    if compiled is not None and mask:
-        allowed, price = spending.worth(offers, payable, [compiled.event["arms"][index]["mean"] for index in chosen])
+    plan = spending.plan(request, compiled, mask, now_us)
+    allowed = payable = spending.payable(plan, now_s)
+    price = None
+    if plan.pressed and compiled is not None and mask:
+        means = [arm["mean"] for index, arm in enumerate(compiled.event["arms"]) if mask >> index & 1]
+        allowed, price = spending.worth(plan, payable, means)
     decision = decide(compiled, request, now_us, absence=absence, allowed=allowed)
     if price is not None:
         before = decide(compiled, request, now_us, absence=absence, allowed=payable).arm
         decision = decision._replace(budget_price=price, downgraded_from=None if before == decision.arm else before)
-    offer = next(offer for offer, (_, arm) in zip(offers, arms, strict=True) if arm.name == decision.arm)
-    made = spending.reserve(offer, now_s)
-    if made:
-        decision = _reserved(decision, offer, spending)._replace(reservations=reservation_fields(made))
+    place = next(place for place, arm in enumerate(plan.arms) if arm.name == decision.arm)
+    made, tokens = spending.reserve(plan, place, now_s)
+    bound = plan.bounds[place]
+    if made and bound is not None:
+        decision = decision._replace(
+            params=spending.capped(decision.params, tokens),
+            reservations=made,
+            input_tokens_bound=bound.input_tokens,
+            output_tokens_bound=tokens,
+        )
     try:
         log(decision_event(decision, request, occurred_at_us=now_us))
     except BaseException:
         spending.cancel(made)
         raise
     return decision
-
-
-def _reserved(decision: Decision, offer: Offer, spending: Spending) -> Decision:
-    assert offer.bound is not None
-    return decision._replace(
-        params=spending.capped(decision.params, offer.tokens),
-        input_tokens_bound=offer.bound.input_tokens,
-        output_tokens_bound=offer.tokens,
-    )

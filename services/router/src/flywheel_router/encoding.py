@@ -1,5 +1,5 @@
 """Decision events to bytes, fast: of 32 fields 14 in a row are the same for every decision of a policy version that
-chooses the same arm among the same arms, so those bytes are kept.
+chooses the same arm among the same arms with the same cap, so those bytes are kept.
 
 The codec stays the only judge of what is right. A kept middle is cut out of what the codec wrote, and only where the
 fields before and after it, as written here, are byte for byte what the codec wrote around it; so a schema that changes
@@ -9,19 +9,19 @@ makes this slower, never wrong.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
+from flywheel.budget import to_usd
+from flywheel.budget.purse import Reservation
 from flywheel.events import Codec
 
 EVENT: Final = "decision"
 _FRAME_BYTES: Final = 5
 _MOST_KEPT: Final = 4096
 _DOUBLE: Final = struct.Struct("<d")
-_BUDGETED: Final = (
-    "reservations", "input_tokens_bound", "output_tokens_bound", "downgraded_from", "budget_price",
-)  # fmt: skip
-_NOT_BUDGETED: Final = bytes(len(_BUDGETED))
+_NOT_BUDGETED: Final = bytes(5)
 """An empty array and four nulls, as Avro writes them."""
 
 
@@ -42,16 +42,16 @@ class DecisionEncoder:
         version = event["policy_version"]
         # What a caller or a client in its own process says of an arm is its own affair: only what a policy's version
         # says of it is the same every time.
-        if not version or event["decider"] != "router" or any(event.get(field) for field in _BUDGETED):
-            return self._codec.encode(EVENT, event)
+        if not version or event["decider"] != "router":
+            return self._codec.encode(EVENT, plain(event))
         key = (
             version, event["project"], event["policy"], event["arm"], event["propensity"], event["model"],
-            event["reason"], *event["arms"],
+            event["reason"], event.get("output_tokens_bound"), *event["arms"],
         )  # fmt: skip
         middle = self._kept.get(key)
         if middle is not None:
             return b"".join((self._frame, before(event), middle, after(event)))
-        whole = self._codec.encode(EVENT, event)
+        whole = self._codec.encode(EVENT, plain(event))
         self._keep(key, event, whole)
         return whole
 
@@ -84,13 +84,62 @@ def before(event: Mapping[str, Any]) -> bytes:
 
 
 def after(event: Mapping[str, Any]) -> bytes:
-    """The fields after ``reason`` of a decision that no budget bears on, as Avro writes them."""
+    """The fields after ``reason``, as Avro writes them."""
     context: Mapping[str, str] = event["context"]
     pairs = [_string(name) + _string(value) for name, value in context.items()]
     written = _long(len(pairs)) + b"".join(pairs) + b"\x00" if pairs else b"\x00"
     age_ms = event["policy_age_ms"]
     age = b"\x00" if age_ms is None else b"\x02" + _DOUBLE.pack(age_ms)
-    return b"".join((written, _string(event["decider"]), age, _NOT_BUDGETED))
+    budgeted = _budgeted(event) if "reservations" in event else _NOT_BUDGETED
+    return b"".join((written, _string(event["decider"]), age, budgeted))
+
+
+def _budgeted(event: Mapping[str, Any]) -> bytes:
+    made: Sequence[Reservation] = event["reservations"]
+    parts = [_long(len(made))] if made else []
+    for each in made:
+        names = _names(each.instance, each.window, each.account)
+        parts += (names, _decimal(each.bound_pico), _decimal(each.cumulative_pico))
+    from_arm, price = event["downgraded_from"], event["budget_price"]
+    parts += (
+        b"\x00",
+        _optional_long(event["input_tokens_bound"]),
+        _optional_long(event["output_tokens_bound"]),
+        _optional(from_arm),
+        b"\x00" if price is None else b"\x02" + _DOUBLE.pack(price),
+    )
+    return b"".join(parts)
+
+
+def plain(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A decision event as the codec takes it: reservations as records, money as decimals."""
+    if not event.get("reservations"):
+        return event
+    records = [
+        {
+            "budget": each.instance,
+            "window": each.window,
+            "account": each.account,
+            "bound_usd": to_usd(each.bound_pico),
+            "cumulative_usd": to_usd(each.cumulative_pico),
+        }
+        for each in event["reservations"]
+    ]
+    return {**event, "reservations": records}
+
+
+@lru_cache(_MOST_KEPT)
+def _names(instance: str, window: str, account: str) -> bytes:
+    return _string(instance) + _string(window) + _string(account)
+
+
+def _decimal(pico: int) -> bytes:
+    size = (pico.bit_length() + 8) // 8
+    return _SIZES[size] + pico.to_bytes(size, "big", signed=True)
+
+
+def _optional_long(value: int | None) -> bytes:
+    return b"\x00" if value is None else b"\x02" + _long(value)
 
 
 def _long(value: int) -> bytes:

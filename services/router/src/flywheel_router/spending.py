@@ -22,12 +22,12 @@ from flywheel.budget.declared import Budget
 from flywheel.budget.money import PICO_PER_USD, to_usd
 from flywheel.budget.purse import Purse, Reservation
 from flywheel.budget.scopes import Matcher, dimensions_of_decision
-from flywheel.policy import Arm, DecideRequest, Priced, worth_it
+from flywheel.policy import Arm, CompiledPolicy, DecideRequest, Priced, default_arm, worth_it
 from flywheel_router.recent import Recent
 
 _DAY_US: Final = 86_400_000_000
 _FOREVER_US: Final = 1 << 62
-_SITES_KEPT: Final = 4096
+_PLANS_KEPT: Final = 4096
 Why = Literal["budget_wait", "budget_exhausted", "budget_unpriced"]
 
 
@@ -55,18 +55,31 @@ class Site:
     rates: BoundRates | None
 
 
-class Offer(NamedTuple):
-    """One arm for one request: what it can cost, and the largest output it can be paid for."""
+class _Look(NamedTuple):
+    """What budgets say about requests that look alike, whatever their size."""
 
-    bit: int
-    site: Site
-    bound: CallBound | None
-    tokens: int
+    arms: tuple[Arm, ...]
+    bits: tuple[int, ...]
+    sites: tuple[Site, ...]
+    hard: tuple[str, ...] | None
+    pressed: bool
 
-    @property
-    def payable(self) -> bool:
-        """Whether it can be chosen."""
-        return not self.site.hard or (self.bound is not None and self.tokens >= self.bound.least_tokens)
+
+class Plan(NamedTuple):
+    """The arms that may serve a request and what each can cost; the same for every request that looks alike.
+
+    ``hard`` is what all arms fall under alike (None: they differ), and ``enough_pico`` what it takes there for all of
+    them to be payable (None: one of them never is).
+    """
+
+    arms: tuple[Arm, ...]
+    bits: tuple[int, ...]
+    sites: tuple[Site, ...]
+    bounds: tuple[CallBound | None, ...]
+    all_bits: int
+    hard: tuple[str, ...] | None
+    enough_pico: int | None
+    pressed: bool
 
 
 class Spending:
@@ -86,9 +99,10 @@ class Spending:
         self._held: dict[str, Budget] = {}
         self._prices: dict[str, float] = {}
         self._bearing: frozenset[str] = frozenset()
-        self._sites: Recent[tuple[Any, ...], tuple[Site, ...]] = Recent(_SITES_KEPT)
-        self._sites_until_us = 0
-        self._capped: Recent[tuple[int, int], tuple[Mapping[str, str], Mapping[str, str]]] = Recent(_SITES_KEPT)
+        self._plans: Recent[tuple[Any, ...], Plan] = Recent(_PLANS_KEPT)
+        self._looks: Recent[tuple[Any, ...], _Look] = Recent(_PLANS_KEPT)
+        self._plans_until_us = 0
+        self._capped: Recent[tuple[int, int], tuple[Mapping[str, str], Mapping[str, str]]] = Recent(_PLANS_KEPT)
 
     # -- what it is told ----------------------------------------------------------------------------------------------
 
@@ -111,7 +125,7 @@ class Spending:
         bearing = [each for each in self._held.values() if not each.ended and each.mode != "soft"]
         self._matcher = Matcher(bearing)
         self._bearing = frozenset(each.project for each in bearing)
-        self._sites_until_us = 0
+        self._plans_until_us = 0
         return True
 
     def state(self, instance: str, event: Mapping[str, Any] | None) -> None:
@@ -129,7 +143,7 @@ class Spending:
     def priced_by(self, bounds: Bounds) -> None:
         """Prices are there."""
         self._bounds = bounds
-        self._sites_until_us = 0
+        self._plans_until_us = 0
 
     @property
     def hard(self) -> bool:
@@ -152,74 +166,88 @@ class Spending:
             raise Unaffordable("budget_wait", "the budgets have not been read yet")
         return project in self._bearing
 
-    def offers(
-        self, request: DecideRequest, arms: Sequence[tuple[int, Arm]], version: int, now_us: int, now_s: float
-    ) -> list[Offer]:
-        """What each of ``arms`` (with its bit) can cost and whether that can be paid."""
-        sites = self._sites_of(request, arms, version, now_us)
-        size = CallSize(request.input_tokens, request.input_bytes, request.max_tokens)
-        rooms: dict[tuple[str, ...], int] = {}
-        found = []
-        for (bit, _), site in zip(arms, sites, strict=True):
-            bound = None if site.rates is None else bound_of(site.rates, size, site.limits, site.cap)
-            tokens = -1
-            if bound is not None and site.hard:
-                room = rooms.get(site.hard)
-                if room is None:
-                    room = rooms[site.hard] = self.purse.room_pico(site.hard, now_s)
-                tokens = bound.tokens_for(room)
-            found.append(Offer(bit, site, bound, tokens))
-        return found
+    def plan(self, request: DecideRequest, compiled: CompiledPolicy | None, mask: int, now_us: int) -> Plan:
+        """The arms of ``mask``, or without any the default arm, and what each can cost."""
+        if now_us >= self._plans_until_us:
+            self._forget(now_us)
+        looks = (
+            compiled.version if compiled is not None else 0, mask, request.project, request.feature, request.app,
+            request.team, request.environment, request.user_hash,
+            None if compiled is not None else (request.default_arm, request.default_model),
+        )  # fmt: skip
+        key = (looks, request.input_tokens, request.input_bytes, request.max_tokens)
+        plan = self._plans.get(key)
+        if plan is None:
+            look = self._looks.get(looks)
+            if look is None:
+                look = self._looks[looks] = self._look(request, compiled, mask, now_us)
+            plan = self._plans[key] = _plan(
+                look, CallSize(request.input_tokens, request.input_bytes, request.max_tokens)
+            )
+        return plan
 
-    def payable(self, offers: Sequence[Offer], now_s: float) -> int:
+    def payable(self, plan: Plan, now_s: float) -> int:
         """The arms that can be paid, a bit each. What the others need is asked for.
 
         Raises:
             Unaffordable: there are none.
         """
-        bits = 0
-        for offer in offers:
-            if offer.payable:
-                bits |= offer.bit
-        for offer in offers:
-            if not offer.payable and offer.bound is not None:
-                most = offer.bound.pico(offer.bound.most_tokens)
-                if bits:
-                    self.purse.wish(offer.site.hard, most, now_s)
+        if plan.hard == ():
+            return plan.all_bits
+        if plan.hard and plan.enough_pico is not None and self.purse.room_pico(plan.hard, now_s) >= plan.enough_pico:
+            return plan.all_bits
+        short: list[tuple[Site, CallBound]] = []
+        payable = 0
+        for bit, site, bound in zip(plan.bits, plan.sites, plan.bounds, strict=True):
+            if not site.hard:
+                payable |= bit
+            elif bound is not None:
+                if self.purse.room_pico(site.hard, now_s) >= bound.least_pico:
+                    payable |= bit
                 else:
-                    self.purse.want(offer.site.hard, offer.bound.least_pico, now_s, most_pico=most)
-        if not bits:
-            raise self._unaffordable(offers, now_s)
-        return bits
+                    short.append((site, bound))
+        for site, bound in short:
+            most = bound.pico(bound.most_tokens)
+            if payable:
+                self.purse.wish(site.hard, most, now_s)
+            else:
+                self.purse.want(site.hard, bound.least_pico, now_s, most_pico=most)
+        if not payable:
+            raise self._unaffordable(plan, now_s)
+        return payable
 
-    def worth(self, offers: Sequence[Offer], payable: int, means: Sequence[float]) -> tuple[int, float | None]:
+    def worth(self, plan: Plan, payable: int, means: Sequence[float]) -> tuple[int, float | None]:
         """The payable arms that are worth their money, and the price of money; None: no budget asks."""
-        prices = [max((self._prices.get(each, 0.0) for each in offer.site.downgrade), default=0.0) for offer in offers]
+        prices = [max((self._prices.get(each, 0.0) for each in site.downgrade), default=0.0) for site in plan.sites]
         highest = max(prices, default=0.0)
         if highest <= 0.0:
             return payable, None
-        weighed = [
-            Priced(offer.bit, mean, offer.bound.pico(offer.bound.most_tokens) / PICO_PER_USD, price)
-            for offer, mean, price in zip(offers, means, prices, strict=True)
-            if offer.bit & payable and offer.bound is not None
-        ]
-        unknown = sum(offer.bit for offer in offers if offer.bit & payable and offer.bound is None)
+        weighed: list[Priced] = []
+        unknown = 0
+        for bit, bound, mean, price in zip(plan.bits, plan.bounds, means, prices, strict=True):
+            if bit & payable and bound is not None:
+                weighed.append(Priced(bit, mean, bound.pico(bound.most_tokens) / PICO_PER_USD, price))
+            else:
+                unknown |= bit & payable
         return worth_it(weighed) | unknown, highest
 
-    def reserve(self, offer: Offer, now_s: float) -> tuple[Reservation, ...]:
-        """Take an offer that can be paid; written down when this returns."""
-        if not offer.site.hard or offer.bound is None:
-            return ()
-        made = self.purse.reserve(offer.site.hard, offer.bound.pico(offer.tokens), now_s)
+    def reserve(self, plan: Plan, place: int, now_s: float) -> tuple[tuple[Reservation, ...], int]:
+        """Take the arm at ``place``, which can be paid: the reservations, written down when this returns, and the cap
+        on its output."""
+        site, bound = plan.sites[place], plan.bounds[place]
+        if not site.hard or bound is None:
+            return (), 0
+        tokens = bound.tokens_for(self.purse.room_pico(site.hard, now_s))
+        made = self.purse.reserve(site.hard, bound.pico(tokens), now_s)
         if made is None:
-            raise RuntimeError("an offer that could be paid was not")
+            raise RuntimeError("an arm that could be paid was not")
         try:
             for each in made:
                 self._keep(each.account, each.cumulative_pico)
         except BaseException:
             self.cancel(made)
             raise
-        return made
+        return made, tokens
 
     def cancel(self, made: Iterable[Reservation]) -> None:
         """Take the last reservations back: the decision could not be logged, so it was not made."""
@@ -240,22 +268,21 @@ class Spending:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _sites_of(
-        self, request: DecideRequest, arms: Sequence[tuple[int, Arm]], version: int, now_us: int
-    ) -> tuple[Site, ...]:
-        if now_us >= self._sites_until_us:
-            self._sites = Recent(_SITES_KEPT)
-            later = (each.effective_from_us for each in self._held.values() if each.effective_from_us > now_us)
-            self._sites_until_us = min((now_us // _DAY_US + 1) * _DAY_US, *later, _FOREVER_US)
-        bits = sum(bit for bit, _ in arms)
-        key = (
-            version, bits, request.project, request.feature, request.app, request.team, request.environment,
-            request.user_hash, request.default_model if not version else None,
-        )  # fmt: skip
-        sites = self._sites.get(key)
-        if sites is None:
-            sites = self._sites[key] = tuple(self._site(request, arm, now_us) for _, arm in arms)
-        return sites
+    def _forget(self, now_us: int) -> None:
+        self._plans, self._looks = Recent(_PLANS_KEPT), Recent(_PLANS_KEPT)
+        later = (each.effective_from_us for each in self._held.values() if each.effective_from_us > now_us)
+        self._plans_until_us = min((now_us // _DAY_US + 1) * _DAY_US, *later, _FOREVER_US)
+
+    def _look(self, request: DecideRequest, compiled: CompiledPolicy | None, mask: int, now_us: int) -> _Look:
+        if compiled is not None and mask:
+            places = [index for index in range(len(compiled.arms)) if mask >> index & 1]
+            arms, bits = tuple(compiled.arms[index] for index in places), tuple(1 << index for index in places)
+        else:
+            arms, bits = (default_arm(compiled, request),), (1,)
+        sites = tuple(self._site(request, arm, now_us) for arm in arms)
+        alike = all(site.hard == sites[0].hard for site in sites)
+        pressed = any(site.downgrade for site in sites)
+        return _Look(arms, bits, sites, sites[0].hard if alike else None, pressed)
 
     def _site(self, request: DecideRequest, arm: Arm, now_us: int) -> Site:
         dimensions = dimensions_of_decision({
@@ -277,21 +304,19 @@ class Spending:
             rates=self._bounds.rates(arm.model, arm.params, now_us) if self._bounds is not None else None,
         )
 
-    def _unaffordable(self, offers: Sequence[Offer], now_s: float) -> Unaffordable:
+    def _unaffordable(self, plan: Plan, now_s: float) -> Unaffordable:
         if self._bounds is None:
             return Unaffordable("budget_wait", "the prices are being loaded")
-        bounded = [offer for offer in offers if offer.bound is not None]
+        bounded = [(bound, site) for bound, site in zip(plan.bounds, plan.sites, strict=True) if bound is not None]
         if not bounded:
-            budget = next((offer.site.hard[0] for offer in offers if offer.site.hard), None)
-            return Unaffordable(
-                "budget_unpriced", "no arm has a price, so what it may cost has no bound", budget=budget
-            )
-        cheapest = min(bounded, key=lambda offer: offer.bound.least_pico if offer.bound else 0)
-        assert cheapest.bound is not None
-        need = cheapest.bound.least_pico
-        lacking = self.purse.lacking(cheapest.site.hard, need, now_s)
-        asked = f"{to_usd(need).normalize():f} USD, the bound of the cheapest arm with {cheapest.bound.input_tokens} "
-        asked += f"input and {cheapest.bound.least_tokens} output tokens"
+            budget = next((site.hard[0] for site in plan.sites if site.hard), None)
+            detail = "no arm has a price, so what it may cost has no bound"
+            return Unaffordable("budget_unpriced", detail, budget=budget)
+        bound, site = min(bounded, key=lambda pair: pair[0].least_pico)
+        need = bound.least_pico
+        lacking = self.purse.lacking(site.hard, need, now_s)
+        asked = f"{to_usd(need).normalize():f} USD, the bound of the cheapest arm with {bound.input_tokens} "
+        asked += f"input and {bound.least_tokens} output tokens"
         for instance in lacking:
             standing = self.purse.standing(instance, now_s)
             if standing.exhausted:
@@ -301,15 +326,9 @@ class Spending:
         return Unaffordable("budget_wait", detail, budget=lacking[0])
 
 
-def reservation_fields(made: Iterable[Reservation]) -> tuple[dict[str, Any], ...]:
-    """Reservations as a decision event has them."""
-    return tuple(
-        {
-            "budget": each.instance,
-            "window": each.window,
-            "account": each.account,
-            "bound_usd": to_usd(each.bound_pico),
-            "cumulative_usd": to_usd(each.cumulative_pico),
-        }
-        for each in made
+def _plan(look: _Look, size: CallSize) -> Plan:
+    bounds = tuple(
+        None if site.rates is None else bound_of(site.rates, size, site.limits, site.cap) for site in look.sites
     )
+    enough = None if None in bounds else max(bound.least_pico for bound in bounds if bound is not None)
+    return Plan(look.arms, look.bits, look.sites, bounds, sum(look.bits), look.hard, enough, look.pressed)

@@ -87,15 +87,12 @@ class CallBound(NamedTuple):
     input_tokens: int
     most_tokens: int
     least_tokens: int
+    least_pico: int
+    """The bound with the smallest cap that is still of use."""
 
     def pico(self, output_tokens: int) -> int:
         """The bound with that cap on the output."""
         return self.fixed_pico + self.per_token_pico * output_tokens
-
-    @property
-    def least_pico(self) -> int:
-        """The bound with the smallest cap that is still of use."""
-        return self.fixed_pico + self.per_token_pico * self.least_tokens
 
     def tokens_for(self, room_pico: int) -> int:
         """The largest useful cap that ``room_pico`` pays for, below ``least_tokens`` where it pays for none."""
@@ -179,7 +176,8 @@ def bound_of(rates: BoundRates, size: CallSize, limits: Limits, arm_cap: int | N
     if rates.above:
         rates = rates.reached(tokens)
     per_input = rates.text_input if text else rates.any_input
-    return CallBound(rates.request + per_input * tokens, rates.output, tokens, most, least)
+    fixed = rates.request + per_input * tokens
+    return CallBound(fixed, rates.output, tokens, most, least, fixed + rates.output * least)
 
 
 def arm_cap(params: Mapping[str, str]) -> int | None:

@@ -29,6 +29,8 @@ MOST_RESERVED_PICO: Final = 1 << 62
 
 _SMOOTHING_S: Final = 1.0
 _AHEAD_S: Final = 10.0
+_FIRST_CALLS: Final = 8
+"""A first lease is for so many calls, as nothing is known of the rate; what is too much comes back."""
 _SCARCE_S: Final = 0.5
 _LONGEST_RESEND_S: Final = 10.0
 _REFUSED_S: Final = 2.0
@@ -398,7 +400,8 @@ class Purse:
             if now_s < account.next_ask_s:
                 self._later[account.name] = account
                 return None
-            extra = max(target, account.waiting, account.need, account.room)
+            first = 0 if account.seq or account.scarce else _FIRST_CALLS * account.largest
+            extra = max(target, account.waiting, account.need, account.room, first)
             return self._ask(account, account.reserved + extra, now_s)
         if account.room <= 2 * target or account.seq == 0:
             account.idle_since_s = None

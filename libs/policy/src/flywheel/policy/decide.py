@@ -68,8 +68,8 @@ class Decision(NamedTuple):
     policy_age_ms: float | None
     context: tuple[str, ...]
     """Names of the context fields the policy declares; only they are logged."""
-    reservations: tuple[Mapping[str, Any], ...] = ()
-    """What hard budgets were charged, as the event has it."""
+    reservations: tuple[Any, ...] = ()
+    """What hard budgets were charged, as whoever reserves says it."""
     input_tokens_bound: int | None = None
     output_tokens_bound: int | None = None
     downgraded_from: str | None = None
@@ -310,7 +310,7 @@ def decision_event(
     }
     if decision.output_tokens_bound is not None or decision.budget_price is not None:
         event |= {
-            "reservations": list(decision.reservations),
+            "reservations": decision.reservations,
             "input_tokens_bound": decision.input_tokens_bound,
             "output_tokens_bound": decision.output_tokens_bound,
             "downgraded_from": decision.downgraded_from,
