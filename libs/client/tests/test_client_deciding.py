@@ -7,7 +7,7 @@ import httpx
 import pytest
 from client_peers import AsyncPeers, Peers
 
-from flywheel.client import AsyncFlywheel, ClientError, Flywheel, Options
+from flywheel.client import AsyncFlywheel, BudgetRefused, ClientError, Flywheel, Options
 
 FAST = {"linger_s": 0.01, "exit_deadline_s": 0.2}
 
@@ -39,6 +39,43 @@ def test_an_answer_that_cannot_be_read_is_no_decision(peers: Peers, answer: byte
     with Flywheel(transport=peers, **FAST) as client:
         decision = client.decide("support", default_arm="strong")
     assert (decision.arm, decision.fallback, decision.reason) == ("strong", True, "router_away")
+
+
+REFUSED = {
+    "reason": "budget_exhausted", "budget": "shop/day", "window_end": 9,
+    "errors": [{"field": "", "message": "budget shop/day has no room"}],
+}  # fmt: skip
+
+
+def test_the_size_of_the_call_is_told(peers: Peers) -> None:
+    with Flywheel(transport=peers, **FAST) as client:
+        client.decide("support", request_id="r1", input_tokens=10, max_tokens=20)
+        client.decide("support", request_id="r2", input_bytes=0)
+    assert [(a.get("input_tokens"), a.get("input_bytes"), a.get("max_tokens")) for a in peers.asked] == [
+        (10, None, 20), (None, 0, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "headers", "after_s"), [(402, {}, None), (429, {"retry-after": "1"}, 1.0)])
+async def test_what_a_budget_refuses_is_no_fallback(
+    status: int, headers: dict[str, str], after_s: float | None
+) -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, json=REFUSED, headers=headers))
+    with Flywheel(transport=transport, **FAST) as client, pytest.raises(BudgetRefused) as refused:
+        client.decide("support", default_arm="strong")
+    assert client.fallbacks == 0
+    told = refused.value
+    assert (told.why, told.budget, told.window_end_us, told.retry_after_s) == (
+        "budget_exhausted", "shop/day", 9, after_s,
+    )  # fmt: skip
+    assert "no room" in str(told)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"reason": "x", "errors": []}'])
+def test_a_429_that_is_no_budgets_is_a_router_that_is_away(content: bytes) -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(429, content=content))
+    with Flywheel(transport=transport, **FAST) as client:
+        assert client.decide("support", default_arm="strong").reason == "router_away"
 
 
 def test_without_a_router_the_declared_default_is_used_flagged_and_logged_later(peers: Peers) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from flywheel.client.call import Call
-from flywheel.client.deciding import Asking
-from flywheel.client.emitter import ClientError, Emitter
+from flywheel.client.deciding import Asking, Size
+from flywheel.client.emitter import BudgetRefused, ClientError, Emitter
 from flywheel.client.options import Options
 from flywheel.client.outbox import OutboxStats
 from flywheel.client.records import ContextValue, Decision
@@ -97,10 +97,17 @@ class Flywheel(_Client):
         context: Mapping[str, ContextValue] = _EMPTY,
         user: str | None = None,
         default_arm: str = "default",
+        input_tokens: int | None = None,
+        input_bytes: int | None = None,
+        max_tokens: int | None = None,
     ) -> Decision:
         """Which arm serves this request; ``default_arm``, flagged as a fallback, when that cannot be known in time.
 
+        Under a hard budget the size of the call tells how much is reserved: ``input_tokens``, or ``input_bytes`` of
+        text, and ``max_tokens``; the cap that was reserved for comes back in ``params["max_tokens"]``.
+
         Raises:
+            BudgetRefused: a hard budget leaves no arm; the call must not be made.
             ClientError: only with ``raise_errors=True``.
         """
         identity = request_id or secrets.token_hex(16)
@@ -113,11 +120,14 @@ class Flywheel(_Client):
         if asking.watch.away():
             return asking.fall_back(feature, identity, user, default_arm, None)
         try:
-            body = asking.body(feature, identity, context, user, default_arm)
+            size = Size(input_tokens, input_bytes, max_tokens)
+            body = asking.body(feature, identity, context, user, default_arm, size=size)
             reply = self._open().post(asking.url, content=body, headers=_JSON)
             if reply.status_code < 500:
                 asking.watch.answered()
             decision = asking.read(reply, feature)
+        except BudgetRefused:
+            raise
         except Exception as error:
             if not isinstance(error, ClientError) or reply.status_code >= 500:
                 asking.watch.failed()
@@ -183,6 +193,9 @@ class AsyncFlywheel(_Client):
         context: Mapping[str, ContextValue] = _EMPTY,
         user: str | None = None,
         default_arm: str = "default",
+        input_tokens: int | None = None,
+        input_bytes: int | None = None,
+        max_tokens: int | None = None,
     ) -> Decision:
         """See ``Flywheel.decide``; the timeout bounds the whole of it."""
         identity = request_id or secrets.token_hex(16)
@@ -197,12 +210,15 @@ class AsyncFlywheel(_Client):
         if asking.watch.away():
             return asking.fall_back(feature, identity, user, default_arm, None)
         try:
-            body = asking.body(feature, identity, context, user, default_arm)
+            size = Size(input_tokens, input_bytes, max_tokens)
+            body = asking.body(feature, identity, context, user, default_arm, size=size)
             async with asyncio.timeout(self._emitter.options.decide_timeout_s):
                 reply = await self._open().post(asking.url, content=body, headers=_JSON)
             if reply.status_code < 500:
                 asking.watch.answered()
             decision = asking.read(reply, feature)
+        except BudgetRefused:
+            raise
         except Exception as error:
             if not isinstance(error, ClientError) or reply.status_code >= 500:
                 asking.watch.failed()

@@ -6,18 +6,19 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import httpx
 import orjson
 
-from flywheel.client.emitter import ClientError, Emitter
+from flywheel.client.emitter import BudgetRefused, ClientError, Emitter
 from flywheel.client.options import Options
 from flywheel.client.records import ContextValue, Decision, decision_from_answer
 from flywheel.events import event_id
 
 _log = logging.getLogger("flywheel.client")
 _FAILURES_BEFORE_PAUSE: Final = 3
+_UNPAID: Final = frozenset({402, 429})
 
 
 class RouterWatch:
@@ -45,6 +46,14 @@ class RouterWatch:
         self._failures = 0
 
 
+class Size(NamedTuple):
+    """How large a call will be, for hard budgets; None: not told."""
+
+    input_tokens: int | None = None
+    input_bytes: int | None = None
+    max_tokens: int | None = None
+
+
 class Asking:
     """The parts of deciding that neither wait nor send."""
 
@@ -55,7 +64,14 @@ class Asking:
         self.url = f"{self._options.router_url.rstrip('/')}/v1/decide"
 
     def body(
-        self, feature: str, request_id: str, context: Mapping[str, ContextValue], user: str | None, default_arm: str
+        self,
+        feature: str,
+        request_id: str,
+        context: Mapping[str, ContextValue],
+        user: str | None,
+        default_arm: str,
+        *,
+        size: Size,
     ) -> bytes:
         """The request as JSON."""
         options = self._options
@@ -69,6 +85,7 @@ class Asking:
             "team": options.team,
             "default_arm": default_arm,
             **self._emitter.identify(user),
+            **size._asdict(),
         }
         return orjson.dumps({name: value for name, value in fields.items() if value is not None})
 
@@ -76,8 +93,11 @@ class Asking:
         """The router's answer.
 
         Raises:
+            BudgetRefused: a hard budget leaves no arm.
             ClientError: it refused the request or answered something else.
         """
+        if reply.status_code in _UNPAID:
+            _raise_refusal(reply)
         if reply.status_code != 200:
             raise ClientError(f"the router answered {reply.status_code}: {reply.text:.300}")
         try:
@@ -134,3 +154,20 @@ class Asking:
             }
         )
         return decision
+
+
+def _raise_refusal(reply: httpx.Response) -> None:
+    """Raise what a budget said; nothing where the answer is somebody else's, a proxy's limit for one."""
+    try:
+        body = orjson.loads(reply.content)
+        why, detail = body["reason"], body["errors"][0]["message"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return
+    after = reply.headers.get("retry-after", "")
+    raise BudgetRefused(
+        str(detail),
+        why=str(why),
+        budget=body.get("budget"),
+        window_end_us=body.get("window_end"),
+        retry_after_s=float(after) if after.isdecimal() else None,
+    )

@@ -30,6 +30,21 @@ class ClientError(Exception):
     """Something the client was asked to do failed; raised only with ``raise_errors=True``."""
 
 
+class BudgetRefused(ClientError):
+    """A hard budget leaves no arm for this request, so there is no decision and the call must not be made.
+
+    ``why`` is ``budget_wait`` (ask again after ``retry_after_s``), ``budget_exhausted`` (not before ``window_end_us``,
+    microseconds since the epoch) or ``budget_unpriced``; ``budget`` names it.
+    """
+
+    def __init__(
+        self, detail: str, *, why: str, budget: str | None, window_end_us: int | None, retry_after_s: float | None
+    ) -> None:
+        super().__init__(detail)
+        self.why, self.budget = why, budget
+        self.window_end_us, self.retry_after_s = window_end_us, retry_after_s
+
+
 class Emitter:
     """Turns what a program tells into facts and hands them to the outboxes of ingest and router."""
 
