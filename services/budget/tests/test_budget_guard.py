@@ -169,6 +169,18 @@ def test_a_late_row_counts_in_its_own_window(guard):
     assert not any(DAY in key for key in guard.state.tables["accounts"] | guard.state.tables["rows"])
 
 
+def test_who_closes_an_account_of_a_forgotten_window_is_told_it_is_closed(guard):
+    guard.ask("a.1", 1, 0, 10, at_s=200 * HOUR_S)
+    (lease,) = guard.ask("b.1", CLOSING, 60, 60, closing=True, window=DAY, at_s=200 * HOUR_S)
+    assert lease["closed"] and lease["seq"] == CLOSING and guard.verdict.reason == "too_late"
+    assert pico(guard.states[-1]["exposure_usd"]) == 10
+
+
+def test_a_window_after_the_next_is_nobodys_yet(guard):
+    assert guard.ask("a.1", 1, 0, 10, window="2026-11-23T00:00:00Z") == []
+    assert guard.verdict.field == "window"
+
+
 def test_an_unknown_budget_leases_nothing_until_it_is_defined(facts):
     guard = Guard(facts, defined=False)
     (lease,) = guard.ask("a.1", 1, 0, 100, need=10)

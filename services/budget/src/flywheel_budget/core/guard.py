@@ -16,7 +16,7 @@ from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
 from flywheel_budget.core.entries import Asked, Spent, asked, spent
 from flywheel_budget.core.outlook import Outlook, alert_output
 from flywheel_budget.core.pools import Account, Pool, share
-from flywheel_budget.core.published import Place, account_lease, state_of, unknown_lease
+from flywheel_budget.core.published import Place, account_lease, forgotten_lease, state_of, unknown_lease
 from flywheel_budget.core.shelf import PoolKey, Shelf, window_named
 
 KEEP_US: Final = 3 * 86_400 * 1_000_000
@@ -132,7 +132,10 @@ class _Batch:
         if account is None:
             window = self._window_of(budget, request.window)
             if window is None:
-                return Reject("out_of_range", "window", "the budget has no such window")
+                return Reject("out_of_range", "window", "the budget has no such window, or not yet")
+            if _kept_until(budget, window) <= shelf.now_us:
+                self._outputs.append(forgotten_lease(request, self._next_place(), self._settings.ttl_s))
+                return Skip("too_late")
             self._open(budget, request.instance, window)
             account = shelf.open_account(request.instance, request.account, Account(window.id, request.holder))
         pool_key = shelf.pool_key(budget, request.instance, account.window)
@@ -152,7 +155,10 @@ class _Batch:
         return None
 
     def _window_of(self, budget: Budget, name: str) -> Window | None:
-        return window_named(budget, name) if name else windows_of(budget).at(self._shelf.now_us)
+        windows = windows_of(budget)
+        now = windows.at(self._shelf.now_us)
+        window = window_named(budget, name) if name else now
+        return window if window is not None and window.start_us <= windows.after(now).start_us else None
 
     def _heard(self, budget: Budget, account: Account, pool: Pool, request: Asked) -> None:
         """Take in what a holder says of an account: what it reserved, what it gives back, that it closes."""

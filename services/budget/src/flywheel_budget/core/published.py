@@ -68,6 +68,15 @@ def account_lease(
 
 def unknown_lease(request: Asked, place: Place, ttl_s: float) -> Output:
     """Return the answer about a budget that nobody has declared: what is reserved, and nothing more."""
+    return _bare_lease(request, place, ttl_s, closed=request.closing, reason="unknown_budget")
+
+
+def forgotten_lease(request: Asked, place: Place, ttl_s: float) -> Output:
+    """Return the answer about an account of a window that is forgotten: it is over."""
+    return _bare_lease(request, place, ttl_s, closed=True, reason="window_over")
+
+
+def _bare_lease(request: Asked, place: Place, ttl_s: float, *, closed: bool, reason: str) -> Output:
     key = budget_key_of(request.instance)
     project, _, name = key.partition("/")
     value = {
@@ -78,13 +87,13 @@ def unknown_lease(request: Asked, place: Place, ttl_s: float) -> Output:
         "instance": request.instance,
         "account": request.account,
         "holder": request.holder,
-        "window": "",
+        "window": request.window,
         "seq": request.seq,
         "granted_usd": to_usd(request.reserved),
         "available_usd": to_usd(0),
         "ttl_s": ttl_s,
-        "closed": request.closing,
-        "reason": "unknown_budget",
+        "closed": closed,
+        "reason": reason,
     }
     return Output(LEASES, request.account, "lease", value, key)
 
