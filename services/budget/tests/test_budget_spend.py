@@ -29,6 +29,8 @@ def folded(facts, events, cuts=(), budgets=(DAILY,), **more):
     for start, stop in pairwise([0, *sorted(cuts), len(events)]):
         for output in fold.fold(0, events[start:stop], state).outputs:
             value = output.value
+            if value["kind"] == "definition":
+                continue
             key = (value["instance"], value["window"], value["account"])
             assert value["version"] > rows.get(key, {"version": 0})["version"]
             rows[key] = value
@@ -62,7 +64,8 @@ def test_money_that_moves_is_in_both_rows_rather_than_in_none(facts):
     fold, state = SpendFold(lambda: Matcher([DAILY])), facts.State()
     fold.fold(0, [facts.call("r", 2, 30)], state)
     told = fold.fold(0, [facts.decision("r", 1, ("a", 100, 100))], state).outputs
-    assert [(o.value["account"], pico(o.value["spent_usd"])) for o in told] == [("a", 30), ("", 0)]
+    told = [o.value for o in told if o.value["kind"] == "spend"]
+    assert [(value["account"], pico(value["spent_usd"])) for value in told] == [("a", 30), ("", 0)]
 
 
 def test_two_routers_that_reserved_for_one_request_settle_both_and_spend_once(facts):
@@ -163,6 +166,15 @@ def test_definitions_are_passed_on_to_the_ledger(facts):
     assert SpendFold(lambda: Matcher([])).fold(0, [wrong], facts.State()).verdicts[0].field == "time_zone"
 
 
+def test_a_definition_is_said_again_on_every_day_on_which_money_is_spent(facts):
+    fold, state, days = SpendFold(lambda: Matcher([DAILY])), facts.State(), []
+    for request, hour in [("a", 1), ("b", 2), ("c", 25), ("d", 24), ("e", 49)]:
+        told = fold.fold(0, [facts.call(request, hour * 3600, 5)], state).outputs
+        days.append([o.value["kind"] for o in told])
+        assert all(o.partition_key == DAILY.key for o in told)
+    assert days == [["definition", "spend"], ["spend"], ["definition", "spend"], ["spend"], ["definition", "spend"]]
+
+
 @st.composite
 def histories(draw, facts):
     """Requests decided by up to two routers, called up to three times, partly without prices, with repeats."""
@@ -190,7 +202,7 @@ def test_rows_are_the_same_in_any_order_any_batches_and_with_repeats(facts, data
     budgets = (DAILY, SOFT)
     state, _ = folded(facts, events, data.draw(cuts), budgets)
     other, _ = folded(facts, data.draw(st.permutations(events + again)), data.draw(cuts), budgets)
-    for table in ("rows", "requests", "leaving"):
+    for table in ("rows", "requests", "leaving", "said"):
         assert state.tables.get(table) == other.tables.get(table)
 
 

@@ -2,9 +2,10 @@
 
 A row is what one shard knows of one account (or of what was spent without one) in one window of one instance: absolute,
 and numbered by the facts behind it. State tables of a shard: ``requests`` (the parts of each request), ``rows``,
-``leaving`` (which request is let go when) and ``clock`` (event time by topic). Rows and numbers are a function of the
-set of facts read, whatever their order, repeats and batches, as long as topics are read within ``remember_s`` of event
-time of one another: a fact older than that is skipped, as nobody could tell any more whether it was counted.
+``leaving`` (which request is let go when), ``said`` (the day each definition was last said) and ``clock`` (event time
+by topic). Rows and numbers are a function of the set of facts read, whatever their order, repeats and batches, as long
+as topics are read within ``remember_s`` of event time of one another: a fact older than that is skipped, as nobody
+could tell any more whether it was counted.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flywheel.budget import Matcher, budget_key_of, to_usd
+from flywheel.budget import Budget, Matcher, budget_key_of, to_usd
 from flywheel.events import event_id
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
 from flywheel_budget.core.intake import call_part, decision_part, definition_of, time_problem
 from flywheel_budget.core.requests import NOTHING, Call, Counts, Decision, Request, RowKey, rows_of
 
 LEDGER: Final = "budget-ledger"
+_DAY_US: Final = 86_400 * 1_000_000
 SEPARATOR: Final = "\x1f"
 _CLOCKS: Final = ("llm-decisions", "llm-calls")
 
@@ -97,18 +99,24 @@ class _Batch:
         budget = definition_of(value)
         if isinstance(budget, Reject):
             return budget
-        terms = budget.terms()
-        entry = {
-            "event_id": event_id("definition", budget.project, budget.name, budget.revision),
-            "project": budget.project,
-            "budget": budget.name,
-            "occurred_at": value["occurred_at"],
-            "kind": "definition",
-            "instance": budget.key,
-            "terms": terms,
-        }
-        self._definitions.append(Output(LEDGER, budget.key, "budget_entry", entry, budget.key))
+        self._definitions.append(_definition(budget, value["occurred_at"]))
         return None
+
+    def _say_again(self) -> None:
+        """Put a budget's definition on the ledger again on every day on which something is spent from it.
+
+        The ledger is kept for longer than any window, but not for ever: a guard that lost its disk must find each
+        definition before whatever still matters of its budget.
+        """
+        newest: dict[str, int] = {}
+        for (instance, _, _), row in self._rows.items():
+            key = budget_key_of(instance)
+            newest[key] = max(newest.get(key, 0), row.newest_us)
+        for key in sorted(newest):
+            day, budget = newest[key] // _DAY_US, self._matcher.budgets.get(key)
+            if budget is not None and day > int(self._state.get("said", key) or b"-1"):
+                self._state.put("said", key, str(day).encode())
+                self._definitions.append(_definition(budget, newest[key]))
 
     def _join(self, key: str, part: Decision | Call) -> Skip | Reject | None:
         known = self._known(key)
@@ -169,6 +177,7 @@ class _Batch:
             if at_us:
                 self._state.put("clock", topic, str(at_us).encode())
         self._let_go()
+        self._say_again()
         changed = [(key, row) for key, row in self._rows.items() if row.counts != row.before]
         changed.sort(key=lambda pair: (pair[1].counts.spent < pair[1].before.spent, pair[0]))
         return [*self._definitions, *(self._entry(key, row) for key, row in changed)]
@@ -205,6 +214,19 @@ class _Batch:
             "above_bound": counts.above_bound,
         }
         return Output(LEDGER, instance, "budget_entry", entry, budget)
+
+
+def _definition(budget: Budget, occurred_at_us: int) -> Output:
+    entry = {
+        "event_id": event_id("definition", budget.project, budget.name, budget.revision),
+        "project": budget.project,
+        "budget": budget.name,
+        "occurred_at": occurred_at_us,
+        "kind": "definition",
+        "instance": budget.key,
+        "terms": budget.terms(),
+    }
+    return Output(LEDGER, budget.key, "budget_entry", entry, budget.key)
 
 
 def _leaving(request: Request, key: str) -> str:
