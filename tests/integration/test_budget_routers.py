@@ -150,17 +150,18 @@ class Callers:
 
     async def go(self, caller: int) -> None:
         """Call again and again until the budget is spent."""
-        number = 0
+        number = turn = 0
         async with httpx.AsyncClient(timeout=10) as http:
             while self.exhausted < 40:
-                number += 1
-                router = self._routers[(caller + number) % len(self._routers)]
+                turn += 1  # a request that got no answer is asked again, of the other router
+                router = self._routers[(caller + turn) % len(self._routers)]
                 body = {"feature": "support", "request_id": f"c{caller}-{number}", "team": "cx", "input_tokens": 500}
                 try:
                     reply = await http.post(f"{router.url}/v1/decide", json={**body, "max_tokens": 200})
                 except httpx.HTTPError:
                     await asyncio.sleep(0.05)
                     continue
+                number += 1
                 self.statuses[reply.status_code] = self.statuses.get(reply.status_code, 0) + 1
                 if reply.status_code == 200:
                     await self._call(body["request_id"], reply.json())
