@@ -130,6 +130,26 @@ def test_the_next_window_is_opened_before_this_one_ends() -> None:
     assert purse.closing == 1
 
 
+@pytest.mark.parametrize("slept_s", [0.0, 5000.0])
+def test_no_account_outlives_its_window(slept_s: float) -> None:
+    purse = Purse("life")
+    purse.want([BUDGET], 10, 0.0)
+    (request,) = purse.requests(0.0)
+    assert purse.apply(lease(request, 100, lasts_s=60.0, next_window="w2"), 0.0)
+    assert purse.reserve([BUDGET], 10, 49.0) is not None
+    (ahead,) = [each for each in purse.sweep(51.0) if each.account == "life-2"]
+    assert purse.apply(lease(ahead, 50, window="w2", lasts_s=3609.0), 51.1)
+    if slept_s:  # past the end of the next window too
+        assert purse.reserve([BUDGET], 10, 60.0 + slept_s) is None
+    else:  # by the guard's clock this window is over already
+        assert purse.apply(lease(request, 100, seq=purse._open[BUDGET].seq, closed=True, reason="window_over"), 52.0)
+        (made,) = purse.reserve([BUDGET], 10, 52.0) or ()
+        assert made.window == "w2"
+    found = purse.requests(61.0 + slept_s)
+    closed = ["life-1", "life-2"] if slept_s else ["life-1"]
+    assert sorted(each.account for each in found if each.closing) == closed
+
+
 def test_the_larger_of_two_answers_to_one_request_holds() -> None:
     purse = Purse("life")
     request = opened(purse, 5)

@@ -160,7 +160,7 @@ class Purse:
             if account is None:
                 return 0
             if account.ends_s is not None and now_s >= account.ends_s:
-                account = self._turn(account)
+                account = self._turn(account, now_s)
                 if account is None:
                     return 0
             room = account.limit - account.reserved
@@ -202,7 +202,7 @@ class Purse:
         for instance in instances:
             account = self._open.get(instance)
             if account is not None and account.ends_s is not None and now_s >= account.ends_s:
-                account = self._turn(account)
+                account = self._turn(account, now_s)
             if account is None:
                 account = self._open[instance] = self._new(instance, now_s)
             if account.room < need_pico:
@@ -258,7 +258,7 @@ class Purse:
             self._rate(account, now_s)
             if account.ends_s is not None and now_s >= account.ends_s - _AHEAD_S:
                 if now_s >= account.ends_s:
-                    self._turn(account)
+                    self._turn(account, now_s)
                     continue
                 self._look_ahead(account, now_s)
             unused = now_s - account.used_s > 2 * account.ttl_s and account.asked is None
@@ -290,8 +290,10 @@ class Purse:
         asked, account.asked = account.asked, None
         if lease.closed:  # by the guard: its window is over, or the budget has ended
             account.limit = account.reserved
-            account.asked = None
-            self._close(account)
+            if self._open.get(account.instance) is account:
+                self._turn(account, now_s)
+            else:
+                self._close(account)
             return True
         # Of two answers to one request the larger is the later one.
         before, account.limit = account.limit, max(lease.granted_pico, account.limit)
@@ -321,7 +323,7 @@ class Purse:
     def close_all(self) -> None:
         """Reserve nothing any more and give everything back: the process stops."""
         self._closing_all = True
-        for account in [*self._open.values(), *self._ahead.values()]:
+        for account in list(self._open.values()):
             self._close(account)
 
     @property
@@ -346,18 +348,26 @@ class Purse:
             ahead.rate, ahead.largest, ahead.ttl_s = account.rate, account.largest, account.ttl_s
             ahead.waiting = ahead.largest
 
-    def _turn(self, account: _Account) -> _Account | None:
+    def _turn(self, account: _Account, now_s: float) -> _Account | None:
         """End an account whose window is over; return the one of the next window, if it is open already."""
         ahead = self._ahead.pop(account.instance, None)
         self._close(account)
-        if ahead is not None:
-            self._open[ahead.instance] = ahead
+        if ahead is None:
+            return None
+        if ahead.ends_s is not None and now_s >= ahead.ends_s:  # a process that slept through a whole window
+            self._close(ahead)
+            return None
+        self._open[ahead.instance] = ahead
         return ahead
 
     def _close(self, account: _Account) -> None:
-        for held in (self._open, self._ahead):
-            if held.get(account.instance) is account:
-                del held[account.instance]
+        if self._ahead.get(account.instance) is account:
+            del self._ahead[account.instance]
+        if self._open.get(account.instance) is account:
+            del self._open[account.instance]
+            ahead = self._ahead.get(account.instance)
+            if ahead is not None:
+                self._close(ahead)
         if account.seq == 0:  # the guard has never heard of it, nor has the file
             del self._known[account.name]
             return
