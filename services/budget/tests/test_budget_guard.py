@@ -284,11 +284,14 @@ def pools(state):
     return found
 
 
+SCARCE = replace(DAILY, amount_pico=300)
+
+
 class Play:
     """Holders that crash, lose answers and repeat themselves; after every step no more is out than there is."""
 
     def __init__(self, facts):
-        self.guard, self.at_s = Guard(facts), 0.0
+        self.guard, self.at_s = Guard(facts, SCARCE), 0.0
         self.holders = [Holder(f"h{n}.1") for n in range(4)]
         self.everyone, self.rows, self.passive = list(self.holders), {}, 0
         self.pools = pools(self.guard.state)
@@ -304,14 +307,14 @@ class Play:
             out += (holder.reserved if holder.closed else holder.limit) - settled
         paid = sum(spent for _, spent, _ in self.rows.values())
         # Passive money asks nobody: it may pass the amount. Nothing else may, and nothing is granted once it did.
-        assert out + paid - self.passive <= DAILY.amount_pico
+        assert out + paid - self.passive <= SCARCE.amount_pico
         before, self.pools = self.pools, pools(self.guard.state)
         for key, pool in self.pools.items():
             if pool.exposure > before[key].exposure:
-                assert pool.spent + pool.exposure <= DAILY.amount_pico
+                assert pool.spent + pool.exposure <= SCARCE.amount_pico
 
     def ask(self, who, size):
-        holder, need = self.holders[who], size % 50
+        holder, need = self.holders[who], size % 120
         holder.seq += 1
         holder.asked = (holder.seq, holder.reserved, holder.reserved + max(size, need))
         holder.limit, holder.need = min(holder.limit, holder.asked[2]), need
@@ -360,7 +363,7 @@ class Play:
         self.at_s += size / 100
 
 
-KINDS = ["ask", "again", "reserve", "give_back", "call", "passive_call", "crash", "wait"]
+KINDS = ["ask", "ask", "ask", "again", "reserve", "give_back", "call", "passive_call", "crash", "wait"]
 
 
 def scripts():
