@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -73,12 +73,28 @@ def next_revision(declared: Budget, known: Budget | None, now_us: int) -> Budget
     return declared.at_revision(known.revision + 1, effective_from_us=since_us, ended=declared.ended)
 
 
-async def apply_budgets(bootstrap: str, budgets: Sequence[Budget]) -> list[AppliedBudget]:
+def withdrawn(budgets: Sequence[Budget], known: Sequence[Budget], project: str, prefix: str) -> list[Budget]:
+    """Return those of ``known`` that ``budgets`` no longer have, ended."""
+    kept = {budget.key for budget in budgets}
+    return [
+        replace(budget, ended=True)
+        for budget in known
+        if (budget.project, budget.ended) == (project, False)
+        and budget.name.startswith(prefix)
+        and budget.key not in kept
+    ]
+
+
+async def apply_budgets(
+    bootstrap: str, budgets: Sequence[Budget], *, all_of: tuple[str, str] | None = None
+) -> list[AppliedBudget]:
     """Publish each budget as the next revision of its name, unless the newest already says the same. All or none.
+
+    ``all_of``: a project, and how names in it begin: these are all there are, so others that begin so are ended.
 
     Raises ``ApplyFailed``.
     """
-    return await _asked(bootstrap, "publishing budgets", lambda bus, codec: _apply(bus, codec, budgets))
+    return await _asked(bootstrap, "publishing budgets", lambda bus, codec: _apply(bus, codec, budgets, all_of))
 
 
 async def standings(bootstrap: str) -> list[Standing]:
@@ -97,9 +113,13 @@ async def _asked(bootstrap: str, doing: str, work: Callable[[KafkaBus, Codec], C
         raise ApplyFailed(f"{doing} at Kafka {bootstrap}: {error or 'no answer in time'}") from error
 
 
-async def _apply(bus: KafkaBus, codec: Codec, budgets: Sequence[Budget]) -> list[AppliedBudget]:
+async def _apply(
+    bus: KafkaBus, codec: Codec, budgets: Sequence[Budget], all_of: tuple[str, str] | None
+) -> list[AppliedBudget]:
     now_us = time.time_ns() // 1000
     known = {key: _held(value) for key, value in (await newest_of(bus, codec, BUDGETS)).items()}
+    if all_of is not None:
+        budgets = [*budgets, *withdrawn(budgets, [budget for budget in known.values() if budget], *all_of)]
     newest = [(next_revision(b, known.get(b.key), now_us), known.get(b.key)) for b in budgets]
     changed = [budget for budget, before in newest if budget is not before]
     publisher = Publisher(bus, codec, source="cli")
