@@ -137,6 +137,7 @@ def malformed(new: Canaries) -> Iterator[Post]:
         {"occurred_at": new.text("malformed, time")},
         {"cost_usd": new.text("malformed, money")},
         {"attributes": {"a": {"b": new.text("malformed, nested")}}},
+        {"usage": {"prompt_tokens": 1, "completion_tokens": 1, "note": new.text("raw usage")}},
     )
     yield _json("/v1/calls", [*(good | each for each in bad), new.text("malformed, no object")])
     whole = as_json([good | {"input_text": new.text("malformed, JSON cut short")}])
