@@ -92,8 +92,9 @@ def made(avro: Any, name: str = "") -> st.SearchStrategy[Any]:
             near = st.integers(NOW_US - 10**12, NOW_US + LEAD_US)
             return near | st.sampled_from([0, NOW_US + LEAD_US + 1, 10**15])
         if avro.get("logicalType") == "decimal":
-            exact = st.integers(-(10**3), 10**28 - 1).map(lambda n: Decimal(n).scaleb(-12))
-            return st.sampled_from([Decimal(0), Decimal("0.000000000001")]) | exact
+            scale, most = avro["scale"], 10 ** avro["precision"] - 1
+            exact = st.integers(-(10**3), most).map(lambda n: Decimal(n).scaleb(-scale))
+            return st.sampled_from([Decimal(0), Decimal(1).scaleb(-scale)]) | exact
         if avro["type"] == "enum":
             return st.sampled_from(avro["symbols"])
         if avro["type"] == "map":
