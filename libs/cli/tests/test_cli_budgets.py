@@ -83,3 +83,9 @@ def test_where_a_budget_stands_is_told_of_the_present_window_only() -> None:
     over = standing("acme/support-day", DAILY, state, state["window_end"])
     assert (over.spent_usd, over.available_usd, over.window_end) == (0, 50, None)
     assert standing("acme/support-day", DAILY, None, NOW_US).available_usd == 50
+
+
+def test_the_example_of_the_readme_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    block = page.partition("# budgets.yaml")[2].partition("```")[0]
+    assert [budget.mode for budget in parse_budgets("#" + block)] == ["hard", "hard", "downgrade"]
