@@ -14,11 +14,14 @@ from typing import Any, Final
 from flywheel.budget import Budget, BudgetInvalid, Window, budget_key_of, changed_identity, slot_us, windows_of
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
 from flywheel_budget.core.entries import Asked, Spent, asked, spent
+from flywheel_budget.core.forms import check_form
 from flywheel_budget.core.outlook import Outlook, alert_output
 from flywheel_budget.core.pools import Account, Pool, share
 from flywheel_budget.core.published import Place, account_lease, forgotten_lease, state_of, unknown_lease
 from flywheel_budget.core.shelf import PoolKey, Shelf, window_named
 
+FORM: Final = 1
+"""Of the state; another one when what the tables hold changes."""
 KEEP_US: Final = 3 * 86_400 * 1_000_000
 """How long after its end a window's rows are kept: as long as calls that are late may still be counted."""
 AHEAD_US: Final = 60_000_000
@@ -40,6 +43,7 @@ class GuardFold:
 
     def fold(self, shard: int, events: Sequence[Event], state: StateView) -> FoldResult:
         """Take a batch of entries; answer each request, publish each pool that changed."""
+        check_form(state, FORM, stage="budget-guard", shard=shard)
         batch = _Batch(Shelf(state), self._settings)
         verdicts: dict[int, Skip | Reject] = {}
         for index, event in enumerate(events):

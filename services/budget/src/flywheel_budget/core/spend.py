@@ -18,9 +18,12 @@ from typing import Any, Final
 from flywheel.budget import Budget, Matcher, budget_key_of, to_usd
 from flywheel.events import event_id
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
+from flywheel_budget.core.forms import check_form
 from flywheel_budget.core.intake import call_part, decision_part, definition_of, time_problem
 from flywheel_budget.core.requests import NOTHING, Call, Counts, Decision, Request, RowKey, rows_of
 
+FORM: Final = 1
+"""Of the state; another one when what the tables hold changes."""
 LEDGER: Final = "budget-ledger"
 _DAY_US: Final = 86_400 * 1_000_000
 SEPARATOR: Final = "\x1f"
@@ -45,6 +48,7 @@ class SpendFold:
 
     def fold(self, shard: int, events: Sequence[Event], state: StateView) -> FoldResult:
         """Count a batch; see ``flywheel.stream.Fold``."""
+        check_form(state, FORM, stage="budget-spend", shard=shard)
         batch = _Batch(shard, state, self._matcher(), self._settings)
         verdicts: dict[int, Skip | Reject] = {}
         for index, event in enumerate(events):
