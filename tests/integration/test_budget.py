@@ -21,7 +21,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from flywheel.budget import Budget, to_pico, to_usd
-from flywheel.budget.purse import Lease, Purse
+from flywheel.budget.leases import Lease
+from flywheel.budget.purse import Purse
 from flywheel.cli.budgeting import apply_budgets, standings
 from flywheel.events import Codec, LocalRegistry, event_id, topics
 from flywheel.local.topic_admin import create_topics

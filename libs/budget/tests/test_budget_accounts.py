@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.budget.accounts import AccountsFile, AccountsLocked, dead_accounts, open_accounts
-from flywheel.budget.purse import Left
+from flywheel.budget.leases import Left
 
 HOLDER = """
 import os, sys

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from flywheel.budget.purse import CLOSING_SEQ, Lease, LeaseRequest, Left, Purse
+from flywheel.budget.leases import CLOSING_SEQ, Lease, LeaseRequest, Left
+from flywheel.budget.purse import Purse
 
 BUDGET = "p/team"
 

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flywheel.budget.purse import Lease, LeaseRequest, Left, Purse, Reservation
+from flywheel.budget.leases import Lease, LeaseRequest, Left, Reservation
+from flywheel.budget.purse import Purse
 from flywheel.testkit.guard_model import Guard
 
 INSTANCES = ("p/team", "p/org")

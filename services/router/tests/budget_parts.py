@@ -14,7 +14,7 @@ from router_parts import Bench, KeptProducer, OneProducerBus, policy
 
 from flywheel.budget import Budget, to_pico, to_usd
 from flywheel.budget.bounds import Bounds
-from flywheel.budget.purse import LeaseRequest
+from flywheel.budget.leases import LeaseRequest
 from flywheel.events import Codec, event_id, load_registry
 from flywheel.observe import load_settings
 from flywheel.pricing import bundled_prices

@@ -18,7 +18,7 @@ from test_router_rpc import Rpc, message
 
 from flywheel.budget import to_pico
 from flywheel.budget.accounts import AccountsFile
-from flywheel.budget.purse import CLOSING_SEQ
+from flywheel.budget.leases import CLOSING_SEQ
 
 TEAM = "default/team"
 SMALL = {"input_tokens": 1000, "max_tokens": 100}

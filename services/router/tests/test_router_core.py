@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from router_parts import KEY, policy, request
 
-from flywheel.budget.purse import Reservation
+from flywheel.budget.leases import Reservation
 from flywheel.events import Codec, load_registry
 from flywheel.policy import Decision
 from flywheel_router.answers import AnswerWriter, answer, json_value

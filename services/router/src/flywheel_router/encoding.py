@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from flywheel.budget import to_usd
-from flywheel.budget.purse import Reservation
+from flywheel.budget.leases import Reservation
 from flywheel.events import Codec
 
 EVENT: Final = "decision"

@@ -14,8 +14,9 @@ from typing import Any, Final
 from flywheel.budget.accounts import AccountsFile, dead_accounts, open_accounts
 from flywheel.budget.bounds import Bounds
 from flywheel.budget.declared import BudgetInvalid
+from flywheel.budget.leases import Lease, LeaseRequest
 from flywheel.budget.money import to_pico, to_usd
-from flywheel.budget.purse import Lease, LeaseRequest, Purse
+from flywheel.budget.purse import Purse
 from flywheel.budget.scopes import budget_key_of
 from flywheel.budget.windows import window_id
 from flywheel.events import Codec, event_id, headers

@@ -19,8 +19,9 @@ from flywheel.budget.bounds import (
     tightest,
 )
 from flywheel.budget.declared import Budget
+from flywheel.budget.leases import Reservation
 from flywheel.budget.money import PICO_PER_USD, to_usd
-from flywheel.budget.purse import Purse, Reservation
+from flywheel.budget.purse import Purse
 from flywheel.budget.scopes import Matcher, dimensions_of_decision
 from flywheel.policy import Arm, CompiledPolicy, DecideRequest, Priced, default_arm, worth_it
 from flywheel_router.recent import Recent

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from flywheel.budget.purse import Left
+from flywheel.budget.leases import Left
 from flywheel.budget.windows import window_id
 
 _WORD: Final = 8

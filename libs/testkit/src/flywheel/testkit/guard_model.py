@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flywheel.budget.purse import Lease, LeaseRequest
+from flywheel.budget.leases import Lease, LeaseRequest
 
 
 @dataclass
