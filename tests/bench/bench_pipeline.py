@@ -29,7 +29,7 @@ from flywheel.local.runtime import Runtime
 COMMAND = "python tests/bench/run.py pipeline"
 BATCH = 250
 TARGET_PER_S = 6_000
-PARTS = ("registry", "ingest", "router", "bandit", "recorder")
+PARTS = ("registry", "ingest", "router", "bandit", "budget", "recorder")
 
 
 def posts(start: int, count: int) -> list[bytes]:
@@ -136,7 +136,7 @@ async def measure(runtime: Runtime, seconds: float) -> None:
     spent = ", ".join(f"{name} {us:.0f}" for name, us in sorted(used.items(), key=lambda item: -item[1]))
     waits = [s * 1e3 for s in await lags(port, sql, 30_000_000, seconds)]
     await sql.close()
-    for name in ("recorder", "bandit", "router", "ingest"):
+    for name in ("recorder", "budget", "bandit", "router", "ingest"):
         runtime.kill(name)
     bare = await bare_consume(runtime.bootstrap, ["llm-calls"], 40_000)
     note = f"batches of {BATCH}; µs of CPU per call: {spent}"
