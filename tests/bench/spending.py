@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -265,13 +266,30 @@ async def play(workload: Workload, command: Sequence[str], provider_port: int, *
         running.append(await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE, env=os.environ.copy()))
     ending = asyncio.create_task(_end_when_quiet(running, provider_port, quiet_s))
     told = Told()
-    for process in running:
-        said, _ = await process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"callers ended with {process.returncode}")
-        told.add(Told(**json.loads(said)))
-    ending.cancel()
+    try:
+        for process in running:
+            said, _ = await process.communicate()
+            if process.returncode:
+                raise RuntimeError(f"callers ended with {process.returncode}")
+            told.add(Told(**json.loads(said)))
+    finally:
+        ending.cancel()
+        for process in running:
+            if process.returncode is None:
+                process.kill()
     return told
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 async def _end_when_quiet(running: Sequence[asyncio.subprocess.Process], provider_port: int, quiet_s: float) -> None:
@@ -297,6 +315,7 @@ def main() -> None:
     parser.add_argument("role", choices=("provider", "callers"))
     parser.add_argument("rest", nargs="*")
     arguments = parser.parse_args()
+    _end_with_parent()
     if arguments.role == "provider":
         uvicorn.run(provider_app(), host="127.0.0.1", port=int(arguments.rest[0]), log_level="error", access_log=False)
         return
