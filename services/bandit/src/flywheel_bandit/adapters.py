@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from flywheel.observe import Metrics, logger
-from flywheel.stream import Event, Fold, FoldResult, StateView
+from flywheel.stream import Output
 from flywheel_bandit.core import CharterBook, charter_problem
 
 log = logger("bandit")
@@ -30,20 +29,11 @@ class CharterShelf:
         self.book = self.book.with_event(charter_event)
 
 
-class Counted:
-    """A fold whose outputs are counted by feature."""
-
-    def __init__(self, fold: Fold, metrics: Metrics) -> None:
-        self._fold, self._metrics = fold, metrics
-
-    def fold(self, shard: int, events: Sequence[Event], state: StateView) -> FoldResult:
-        """Fold, then count."""
-        result = self._fold.fold(shard, events, state)
-        for output in result.outputs:
-            value = output.value
-            if output.event == "outcome":
-                self._metrics.count("outcomes_total", 1, feature=value["feature"], status=value["status"])
-            elif output.event == "policy":
-                self._metrics.count("policies_published_total", 1, feature=value["feature"])
-                self._metrics.gauge("policy_version", value["policy_version"], feature=value["feature"])
-        return result
+def count_output(metrics: Metrics, output: Output) -> None:
+    """Count what comes out, by feature."""
+    value = output.value
+    if output.event == "outcome":
+        metrics.count("outcomes_total", 1, feature=value["feature"], status=value["status"])
+    elif output.event == "policy":
+        metrics.count("policies_published_total", 1, feature=value["feature"])
+        metrics.gauge("policy_version", value["policy_version"], feature=value["feature"])

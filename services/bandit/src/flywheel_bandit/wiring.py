@@ -8,8 +8,8 @@ from functools import partial
 
 from flywheel.events import Codec, load_registry
 from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
-from flywheel.stream import Bus, CompactedTable, Fold, KafkaBus, Runner, RunnerSettings, StepSpec
-from flywheel_bandit.adapters import CharterShelf, Counted
+from flywheel.stream import Bus, CompactedTable, KafkaBus, Process, Stage, StepSpec, stages
+from flywheel_bandit.adapters import CharterShelf, count_output
 from flywheel_bandit.core import INPUTS, CharterBook, OutcomeFold, PolicyFold
 from flywheel_bandit.settings import BanditSettings
 
@@ -56,45 +56,16 @@ async def run(settings: BanditSettings) -> None:
 
 async def run_stages(settings: BanditSettings, bus: Bus, metrics: Metrics, health: Health, stop: asyncio.Event) -> None:
     """Run both stages on a bus until ``stop`` is set. Stage 1 begins when every charter on the log is read."""
-    for part in (JOIN, LEARN, "charters"):
-        health.set_ready(part, False, "starting")
     shelf = CharterShelf()
     codec = Codec(load_registry())
-    table = CompactedTable(bus, "charters", codec, shelf.update)
-    build = partial(_runner, settings, bus, metrics=metrics, health=health)
-    learn = build(name=LEARN, codec=codec, fold=PolicyFold())
     needed = Codec(load_registry(), only=NEEDED)
-    join = build(name=JOIN, codec=needed, fold=OutcomeFold(lambda: shelf.book, settings.join))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(table.run())
-        group.create_task(learn.run())
-        ready = group.create_task(table.ready.wait())
-        stopped = group.create_task(stop.wait())
-        await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if not stop.is_set():
-            health.set_ready("charters", True)
-            group.create_task(join.run())
-        await stopped
-        ready.cancel()
-        await table.stop()
-        await join.stop()
-        await learn.stop()
-
-
-def _runner(
-    settings: BanditSettings, bus: Bus, *, name: str, codec: Codec, fold: Fold, metrics: Metrics, health: Health
-) -> Runner:
-    return Runner(
-        service=NAME,
-        service_version=VERSION,
-        bus=bus,
-        codec=codec,
-        step=Counted(fold, metrics),
-        topics=INPUTS if name == JOIN else LEARN_TOPICS,
-        group=f"{settings.group}-{name}",
-        state_dir=settings.state_dir / NAME,
-        metrics=metrics,
-        health=health,
-        settings=RunnerSettings(max_records=settings.batch_records, poll_ms=settings.poll_ms),
-        name=name,
+    table = CompactedTable(bus, "charters", codec, shelf.update)
+    count = partial(count_output, metrics)
+    await stages.run_stages(
+        Process(NAME, VERSION, settings, bus, metrics, health),
+        first=Stage(JOIN, INPUTS, needed, OutcomeFold(lambda: shelf.book, settings.join), count),
+        second=Stage(LEARN, LEARN_TOPICS, codec, PolicyFold(), count),
+        table=table,
+        needs="charters",
+        stop=stop,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from flywheel.budget import Budget, BudgetInvalid, Matcher
 from flywheel.observe import Metrics, logger
-from flywheel.stream import Event, Fold, FoldResult, StateView
+from flywheel.stream import Output
 
 log = logger("budget")
 
@@ -42,24 +41,15 @@ class BudgetShelf:
             self._matcher = None
 
 
-class Counted:
-    """A fold whose outputs are counted by budget."""
-
-    def __init__(self, fold: Fold, metrics: Metrics) -> None:
-        self._fold, self._metrics = fold, metrics
-
-    def fold(self, shard: int, events: Sequence[Event], state: StateView) -> FoldResult:
-        """Fold, then count."""
-        result = self._fold.fold(shard, events, state)
-        for output in result.outputs:
-            value = output.value
-            if output.event == "lease":
-                self._metrics.count("leases_total", 1, budget=value["budget"], reason=value["reason"])
-            elif output.event == "alert":
-                self._metrics.count("budget_alerts_total", 1, kind=value["kind"])
-            elif output.event == "budget_state" and output.key == f"{value['project']}/{value['budget']}":
-                # One value of `each` is one user or team: too many for labels.
-                self._metrics.gauge("budget_spent_usd", float(value["spent_usd"]), budget=value["budget"])
-                self._metrics.gauge("budget_available_usd", float(value["available_usd"]), budget=value["budget"])
-                self._metrics.gauge("budget_stranded_usd", float(value["stranded_usd"]), budget=value["budget"])
-        return result
+def count_output(metrics: Metrics, output: Output) -> None:
+    """Count what comes out, by budget."""
+    value = output.value
+    if output.event == "lease":
+        metrics.count("leases_total", 1, budget=value["budget"], reason=value["reason"])
+    elif output.event == "alert":
+        metrics.count("budget_alerts_total", 1, kind=value["kind"])
+    elif output.event == "budget_state" and output.key == f"{value['project']}/{value['budget']}":
+        # One value of `each` is one user or team: too many for labels.
+        metrics.gauge("budget_spent_usd", float(value["spent_usd"]), budget=value["budget"])
+        metrics.gauge("budget_available_usd", float(value["available_usd"]), budget=value["budget"])
+        metrics.gauge("budget_stranded_usd", float(value["stranded_usd"]), budget=value["budget"])

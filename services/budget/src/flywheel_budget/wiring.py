@@ -9,8 +9,8 @@ from functools import partial
 from flywheel.budget import Matcher
 from flywheel.events import Codec, load_registry
 from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
-from flywheel.stream import Bus, CompactedTable, Fold, KafkaBus, Runner, RunnerSettings, StepSpec
-from flywheel_budget.adapters import BudgetShelf, Counted
+from flywheel.stream import Bus, CompactedTable, KafkaBus, Process, Stage, StepSpec, stages
+from flywheel_budget.adapters import BudgetShelf, count_output
 from flywheel_budget.core import INPUTS, LEDGER, GuardFold, SpendFold
 from flywheel_budget.settings import BudgetSettings
 
@@ -53,45 +53,16 @@ async def run(settings: BudgetSettings) -> None:
 
 async def run_stages(settings: BudgetSettings, bus: Bus, metrics: Metrics, health: Health, stop: asyncio.Event) -> None:
     """Run both stages on a bus until ``stop`` is set. Stage 1 begins when every budget on the log is read."""
-    for part in (SPEND, GUARD, "budgets"):
-        health.set_ready(part, False, "starting")
     shelf = BudgetShelf()
     codec = Codec(load_registry())
-    table = CompactedTable(bus, "budgets", codec, shelf.update)
-    build = partial(_runner, settings, bus, metrics=metrics, health=health)
-    guard = build(name=GUARD, codec=codec, fold=GuardFold(settings.guard))
     needed = Codec(load_registry(), only=NEEDED)
-    spend = build(name=SPEND, codec=needed, fold=SpendFold(lambda: shelf.matcher, settings.spend))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(table.run())
-        group.create_task(guard.run())
-        ready = group.create_task(table.ready.wait())
-        stopped = group.create_task(stop.wait())
-        await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if not stop.is_set():
-            health.set_ready("budgets", True)
-            group.create_task(spend.run())
-        await stopped
-        ready.cancel()
-        await table.stop()
-        await spend.stop()
-        await guard.stop()
-
-
-def _runner(
-    settings: BudgetSettings, bus: Bus, *, name: str, codec: Codec, fold: Fold, metrics: Metrics, health: Health
-) -> Runner:
-    return Runner(
-        service=NAME,
-        service_version=VERSION,
-        bus=bus,
-        codec=codec,
-        step=Counted(fold, metrics),
-        topics=INPUTS if name == SPEND else (LEDGER,),
-        group=f"{settings.group}-{name}",
-        state_dir=settings.state_dir / NAME,
-        metrics=metrics,
-        health=health,
-        settings=RunnerSettings(max_records=settings.batch_records, poll_ms=settings.poll_ms),
-        name=name,
+    table = CompactedTable(bus, "budgets", codec, shelf.update)
+    count = partial(count_output, metrics)
+    await stages.run_stages(
+        Process(NAME, VERSION, settings, bus, metrics, health),
+        first=Stage(SPEND, INPUTS, needed, SpendFold(lambda: shelf.matcher, settings.spend), count),
+        second=Stage(GUARD, (LEDGER,), codec, GuardFold(settings.guard), count),
+        table=table,
+        needs="budgets",
+        stop=stop,
     )

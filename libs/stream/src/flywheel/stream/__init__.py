@@ -7,6 +7,7 @@ from flywheel.stream.ports import Bus, Consumer, Fold, Listener, Producer, Sink,
 from flywheel.stream.publisher import Publisher
 from flywheel.stream.runner import Runner
 from flywheel.stream.settings import RunnerSettings
+from flywheel.stream.stages import Process, Stage
 from flywheel.stream.state import ShardState, state_digest
 from flywheel.stream.steps import StepSpec
 from flywheel.stream.table import CompactedTable
@@ -37,6 +38,7 @@ __all__ = [
     "MemoryBus",
     "Outgoing",
     "Output",
+    "Process",
     "Producer",
     "Publisher",
     "RawRecord",
@@ -47,6 +49,7 @@ __all__ = [
     "ShardState",
     "Sink",
     "Skip",
+    "Stage",
     "StateView",
     "StepSpec",
     "TopicPartition",

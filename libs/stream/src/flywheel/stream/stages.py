@@ -1,0 +1,110 @@
+"""A service of two folds, one of which looks at a compacted table: how they start, wait for it and stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from flywheel.events import Codec
+from flywheel.observe import Health, Metrics
+from flywheel.stream.ports import Bus, Fold, StateView
+from flywheel.stream.runner import Runner
+from flywheel.stream.settings import RunnerSettings
+from flywheel.stream.table import CompactedTable
+from flywheel.stream.types import Event, FoldResult, Output
+
+
+class StageSettings(Protocol):
+    """What an operator chooses for the stages of a service."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def state_dir(self) -> Path: ...
+    @property
+    def batch_records(self) -> int: ...
+    @property
+    def poll_ms(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One fold and what it reads; ``count`` is told each of its outputs."""
+
+    name: str
+    topics: Sequence[str]
+    codec: Codec
+    fold: Fold
+    count: Callable[[Output], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The process that runs the stages."""
+
+    service: str
+    version: str
+    settings: StageSettings
+    bus: Bus
+    metrics: Metrics
+    health: Health
+
+
+class Counted:
+    """A fold whose outputs are counted."""
+
+    def __init__(self, fold: Fold, count: Callable[[Output], None]) -> None:
+        self._fold, self._count = fold, count
+
+    def fold(self, shard: int, events: Sequence[Event], state: StateView) -> FoldResult:
+        """Fold, then count."""
+        result = self._fold.fold(shard, events, state)
+        for output in result.outputs:
+            self._count(output)
+        return result
+
+
+async def run_stages(
+    process: Process, *, first: Stage, second: Stage, table: CompactedTable, needs: str, stop: asyncio.Event
+) -> None:
+    """Run both stages until ``stop`` is set. The first begins when ``table`` is read to its end; ``needs`` is the name
+    under which readiness says so."""
+    health = process.health
+    for part in (first.name, second.name, needs):
+        health.set_ready(part, False, "starting")
+    behind, ahead = _runner(process, second), _runner(process, first)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(table.run())
+        group.create_task(behind.run())
+        ready = group.create_task(table.ready.wait())
+        stopped = group.create_task(stop.wait())
+        await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            health.set_ready(needs, True)
+            group.create_task(ahead.run())
+        await stopped
+        ready.cancel()
+        await table.stop()
+        await ahead.stop()
+        await behind.stop()
+
+
+def _runner(process: Process, stage: Stage) -> Runner:
+    settings = process.settings
+    return Runner(
+        service=process.service,
+        service_version=process.version,
+        bus=process.bus,
+        codec=stage.codec,
+        step=Counted(stage.fold, stage.count),
+        topics=stage.topics,
+        group=f"{settings.group}-{stage.name}",
+        state_dir=settings.state_dir / process.service,
+        metrics=process.metrics,
+        health=process.health,
+        settings=RunnerSettings(max_records=settings.batch_records, poll_ms=settings.poll_ms),
+        name=stage.name,
+    )
