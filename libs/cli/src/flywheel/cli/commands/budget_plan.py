@@ -17,6 +17,7 @@ from flywheel.budget.plan import plan as planned
 from flywheel.budget.recorded_calls import RecordedCall, recorded_calls
 from flywheel.budget.warnings import BudgetAlert
 from flywheel.cli.commands.price import book_of, limited_lines
+from flywheel.cli.declared_files import end_with_problems, read_text
 from flywheel.cli.output import console, fail, json_option, print_json, table
 from flywheel.pricing.lines import LineInvalid, money
 
@@ -62,16 +63,10 @@ def plan(file: Path, declared: Path, prices: Path | None, as_json: bool) -> None
 
 
 def _declared(file: Path) -> tuple[Budget, ...]:
-    if file.stat().st_size > MOST_BUDGET_BYTES:
-        fail(f"{file}: is longer than {MOST_BUDGET_BYTES} bytes")
     try:
-        return parse_budgets(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        fail(f"{file}: not UTF-8: {error.reason} at byte {error.start}")
+        return parse_budgets(read_text(file, most_bytes=MOST_BUDGET_BYTES))
     except BudgetsInvalid as error:
-        for problem in error.problems:
-            click.echo(f"{file}:{problem.line}: {problem.field}: {problem.message}", err=True)
-        raise SystemExit(1) from error
+        end_with_problems(file, error)
 
 
 def _show(found: BudgetPlan) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from flywheel.budget.budget_yaml import BudgetsInvalid, parse_budgets
 from flywheel.cli.addresses import current_addresses
 from flywheel.cli.budgeting import Standing, apply_budgets, standings
 from flywheel.cli.commands.budget_plan import plan
+from flywheel.cli.declared_files import end_with_first_problem, end_with_problems, read_text
 from flywheel.cli.output import console, fail, json_option, print_json, table
 from flywheel.cli.publishing import ApplyFailed
 
@@ -34,14 +34,9 @@ budget.add_command(plan)
 def check(file: Path, as_json: bool) -> None:
     """Say whether FILE declares valid budgets; each problem with its line and field."""
     try:
-        found = parse_budgets(_read(file))
+        found = parse_budgets(read_text(file))
     except BudgetsInvalid as error:
-        if as_json:
-            print_json({"valid": False, "problems": [dataclasses.asdict(problem) for problem in error.problems]})
-        else:
-            for problem in error.problems:
-                click.echo(f"{file}:{problem.line}: {problem.field}: {problem.message}", err=True)
-        raise SystemExit(1) from error
+        end_with_problems(file, error, as_json=as_json)
     if as_json:
         print_json({"valid": True, "budgets": [declared.key for declared in found]})
     else:
@@ -104,15 +99,6 @@ def _row(one: Standing) -> list[str]:
 
 def _valid(file: Path) -> tuple[Budget, ...]:
     try:
-        return parse_budgets(_read(file))
+        return parse_budgets(read_text(file))
     except BudgetsInvalid as error:
-        first, *others = error.problems
-        more = f" (and {len(others)} more: flywheel budget check {file})" if others else ""
-        fail(f"{file}:{first.line}: {first.field}: {first.message}{more}")
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        fail(f"{file}: not UTF-8: {error.reason} at byte {error.start}")
+        end_with_first_problem(file, error, "flywheel budget check")

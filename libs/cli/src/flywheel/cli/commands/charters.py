@@ -12,6 +12,7 @@ from flywheel.budget import Budget, BudgetInvalid
 from flywheel.cli.addresses import current_addresses
 from flywheel.cli.budgeting import AppliedBudget, apply_budgets
 from flywheel.cli.charter_budgets import budgets_of, name_prefix
+from flywheel.cli.declared_files import end_with_first_problem, end_with_problems, read_text
 from flywheel.cli.output import fail, json_option, print_json
 from flywheel.cli.publishing import Applied, ApplyFailed, apply_charter
 from flywheel.policy import Charter, CharterInvalid, parse_charter
@@ -30,14 +31,9 @@ def charter() -> None:
 def check(file: Path, as_json: bool) -> None:
     """Say whether FILE is a valid charter; each problem with its line and field."""
     try:
-        found = parse_charter(_read(file))
+        found = parse_charter(read_text(file))
     except CharterInvalid as error:
-        if as_json:
-            print_json({"valid": False, "problems": [dataclasses.asdict(problem) for problem in error.problems]})
-        else:
-            for problem in error.problems:
-                click.echo(f"{file}:{problem.line}: {problem.field}: {problem.message}", err=True)
-        raise SystemExit(1) from error
+        end_with_problems(file, error, as_json=as_json)
     _budgets(file, found)
     if as_json:
         print_json({"valid": True, "project": found.project, "feature": found.feature})
@@ -53,7 +49,7 @@ def check(file: Path, as_json: bool) -> None:
 def apply(file: Path, kafka: str | None, as_json: bool) -> None:
     """Publish FILE as the newest revision of its feature, and its budgets. Applying the same text twice changes
     nothing; a budget that is no longer in the text ends."""
-    text = _read(file)
+    text = read_text(file)
     found = _valid(file, text)
     budgets = _budgets(file, found)
     try:
@@ -89,13 +85,4 @@ def _valid(file: Path, text: str) -> Charter:
     try:
         return parse_charter(text)
     except CharterInvalid as error:
-        first, *others = error.problems
-        more = f" (and {len(others)} more: flywheel charter check {file})" if others else ""
-        fail(f"{file}:{first.line}: {first.field}: {first.message}{more}")
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        fail(f"{file}: not UTF-8: {error.reason} at byte {error.start}")
+        end_with_first_problem(file, error, "flywheel charter check")

@@ -8,6 +8,7 @@ from typing import IO, Final
 
 import click
 
+from flywheel.cli.declared_files import read_text
 from flywheel.cli.output import console, fail, json_option, print_json_line, table
 from flywheel.pricing import BUCKETS, PriceBook, bundled_prices, prices_with
 from flywheel.pricing.lines import MOST_LINE_BYTES, Line, Summary, line_as_json, money, price_lines
@@ -58,11 +59,7 @@ def book_of(own: Path | None) -> PriceBook:
     if own is None:
         return bundled_prices()
     try:
-        if own.stat().st_size > MOST_BYTES:
-            fail(f"{own}: is longer than {MOST_BYTES} bytes")
-        return prices_with(read_own_prices(own.read_text(encoding="utf-8")))
-    except UnicodeDecodeError as error:
-        fail(f"{own}: not UTF-8: {error.reason} at byte {error.start}")
+        return prices_with(read_own_prices(read_text(own, most_bytes=MOST_BYTES)))
     except OwnPricesInvalid as error:
         fail(f"{own}: {error}")
 

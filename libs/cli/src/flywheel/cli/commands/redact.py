@@ -11,6 +11,7 @@ from typing import IO, Any, Final
 import click
 import orjson
 
+from flywheel.cli.declared_files import read_text
 from flywheel.cli.output import fail, json_option, print_json_line
 from flywheel.redaction import MIN_KEY_BYTES, STANDARD, Policy, PolicyInvalid, Redactor, Span, find, parse_policies
 
@@ -71,11 +72,7 @@ def _policy(file: Path | None, project: str) -> Policy:
     if file is None:
         return STANDARD
     try:
-        if file.stat().st_size > MOST_POLICY_BYTES:
-            fail(f"{file}: is longer than {MOST_POLICY_BYTES} bytes")
-        return parse_policies(file.read_text(encoding="utf-8")).of(project)
-    except UnicodeDecodeError as error:
-        fail(f"{file}: not UTF-8: {error.reason} at byte {error.start}")
+        return parse_policies(read_text(file, most_bytes=MOST_POLICY_BYTES)).of(project)
     except PolicyInvalid as error:
         fail(f"{file}: {error}")
 
