@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,9 @@ from flywheel.budget.purse import Purse
 BUDGET = "p/team"
 
 
-def lease(request: LeaseRequest, granted: int, **more: object) -> Lease:
+def lease(request: LeaseRequest, granted: int, **more: Any) -> Lease:
     """An answer to a request."""
-    return Lease(request.account, request.seq, granted, "w", 9, 3600.0, 30.0)._replace(**more)  # type: ignore[arg-type]
+    return Lease(request.account, request.seq, granted, "w", 9, 3600.0, 30.0)._replace(**more)
 
 
 def opened(purse: Purse, room: int, *, now_s: float = 0.0, need: int = 10) -> LeaseRequest:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.budget import Budget, slot_us, window_id, window_start, windows_of
+from flywheel.budget import Budget, Per, slot_us, window_id, window_start, windows_of
 
 HOUR_US = 3_600_000_000
 
@@ -17,8 +17,8 @@ def us(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def budget(per: str, zone: str = "UTC", rolling_s: int | None = None) -> Budget:
-    return Budget("p", "b", 1, 0, 1, per, time_zone=zone, rolling_s=rolling_s)  # type: ignore[arg-type]
+def budget(per: Per, zone: str = "UTC", rolling_s: int | None = None) -> Budget:
+    return Budget("p", "b", 1, 0, 1, per, time_zone=zone, rolling_s=rolling_s)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def budget(per: str, zone: str = "UTC", rolling_s: int | None = None) -> Budget:
         ("hour", "Europe/Berlin", "2026-10-25T01:30", "2026-10-25T01:00", 1),
     ],
 )
-def test_a_window_of_a_calendar(per: str, zone: str, at: str, start: str, hours: int) -> None:
+def test_a_window_of_a_calendar(per: Per, zone: str, at: str, start: str, hours: int) -> None:
     window = windows_of(budget(per, zone)).at(us(at))
     assert (window.start_us, window.end_us - window.start_us) == (us(start), hours * HOUR_US)
     assert window.id == start + ":00Z"
@@ -72,7 +72,7 @@ def test_a_rolling_budget_has_epochs_and_sixty_slots() -> None:
     ),
     st.integers(us("1990-01-01T00:00"), us("2037-01-01T00:00")),
 )
-def test_windows_touch_and_never_overlap(per: str, zone: str, at_us: int) -> None:
+def test_windows_touch_and_never_overlap(per: Per, zone: str, at_us: int) -> None:
     windows = windows_of(budget(per, zone))
     window = windows.at(at_us)
     assert window.start_us <= at_us < window.end_us

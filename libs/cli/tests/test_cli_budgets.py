@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -70,10 +71,10 @@ def test_a_budget_counts_from_when_it_is_first_applied_and_keeps_that() -> None:
 
 
 @pytest.mark.parametrize("change", [{"per": "week"}, {"scope": ()}, {"time_zone": "UTC"}, {"each": ("app",)}])
-def test_what_a_budget_counts_never_changes_under_one_name(change: dict[str, object]) -> None:
+def test_what_a_budget_counts_never_changes_under_one_name(change: dict[str, Any]) -> None:
     first = next_revision(DAILY, None, NOW_US)
     with pytest.raises(ApplyFailed, match=f"acme/support-day: {next(iter(change))}"):
-        next_revision(replace(DAILY, **change), first, NOW_US)  # type: ignore[arg-type]
+        next_revision(replace(DAILY, **change), first, NOW_US)
 
 
 def test_where_a_budget_stands_is_told_of_the_present_window_only() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -131,7 +131,7 @@ def _field_conditions(rule: Any) -> tuple[Condition, ...]:
 
 
 def _condition(operator: Any, operand: Any) -> Condition:
-    known = Operator.__args__  # type: ignore[attr-defined]
+    known = get_args(Operator)
     if operator not in known:
         raise ValueError(f"unknown operator {operator!r}; one of {', '.join(known)}")
     if operator in ("in", "not_in"):

@@ -126,7 +126,7 @@ def _qualified(words: list[str], place: int) -> bool:
 def phone_after(text: str, end: int) -> bool:
     """Whether the word right after says that it was a phone: ``555 0100 office``."""
     found = _AFTER.match(text, end)
-    return bool(found) and found[1].lower() in _PHONE_AFTER  # type: ignore[index]
+    return found is not None and found[1].lower() in _PHONE_AFTER
 
 
 def in_sum(text: str, start: int, end: int) -> bool:
@@ -140,4 +140,4 @@ def in_sum(text: str, start: int, end: int) -> bool:
 def unit_after(text: str, end: int) -> bool:
     """Whether the word right after makes the number a quantity: ``1234567 tokens``."""
     found = _AFTER.match(text, end)
-    return bool(found) and found[1].lower() in _UNITS  # type: ignore[index]
+    return found is not None and found[1].lower() in _UNITS
