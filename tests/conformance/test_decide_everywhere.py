@@ -119,7 +119,7 @@ def essence(answer: Any) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-KINDS = ["thompson_beta", "thompson_gaussian", "ucb1", "epsilon_greedy", "static"]
+KINDS = ["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static"]
 
 
 async def test_http_grpc_and_in_process_decide_and_log_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

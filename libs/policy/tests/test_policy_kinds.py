@@ -9,7 +9,7 @@ import pytest
 
 from flywheel.events import Codec, LocalRegistry
 from flywheel.policy import Summary, build_policy, choice_probabilities, compile_policy, nano, parse_charter
-from flywheel.policy.posterior import UNTRIED_SCORE, ucb1_bonus
+from flywheel.policy.posterior import UNTRIED_SCORE, ucb1_bonus, ucb_v_bound
 
 
 def policy(kind, rewards, *, extra="", arms=("a", "b", "c")):
@@ -47,6 +47,22 @@ def test_ucb1_tries_every_arm_first_and_shares_among_the_untried():
     assert by_arm(event, "propensity") == [0.0, 0.5, 0.5]
 
 
+def test_ucb_v_by_hand_and_narrower_than_ucb1_for_small_variance():
+    # E = 1.2 ln 100 = 5.5262: .9 + √(2·.01·E/50) + 3E/50.
+    explored = 1.2 * math.log(100)
+    assert ucb_v_bound(0.9, 0.01, 50, 100, 1.0) == pytest.approx(
+        0.9 + math.sqrt(0.02 * explored / 50) + 3 * explored / 50
+    )
+    assert ucb_v_bound(0.9, 0.0, 500, 1000, 1.0) < 0.9 + math.sqrt(2 * math.log(1000) / 500)
+
+
+def test_ucb_v_scores_are_the_bound_of_the_empirical_variance():
+    event = policy("ucb_v", {"a": [1, 1, 0], "b": [0.5]})
+    assert event["arms"][0]["score"] == pytest.approx(ucb_v_bound(2 / 3, 2 / 9, 3, 4, 1.0))
+    assert event["arms"][1]["score"] == pytest.approx(ucb_v_bound(0.5, 0.0, 1, 4, 1.0))
+    assert event["arms"][2]["score"] == UNTRIED_SCORE and by_arm(event, "propensity") == [0.0, 0.0, 1.0]
+
+
 def test_a_beta_posterior_adds_rewards_to_the_prior():
     event = policy("thompson_beta", {"a": [1, 1, 0], "b": [0.5]})
     assert by_arm(event, "alpha") == pytest.approx([3, 1.5, 1]) and by_arm(event, "beta") == pytest.approx([2, 1.5, 1])
@@ -78,7 +94,7 @@ def test_static_shares_are_normalised_and_learn_nothing():
     assert by_arm(policy("static", {"a": [1.0] * 50}), "propensity") == pytest.approx([1 / 6, 2 / 6, 3 / 6])
 
 
-@pytest.mark.parametrize("kind", ["thompson_beta", "thompson_gaussian", "ucb1", "epsilon_greedy", "static"])
+@pytest.mark.parametrize("kind", ["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static"])
 def test_every_kind_keeps_the_floor_is_an_event_and_compiles(kind):
     event = policy(kind, {"a": [0.9] * 30, "b": [0.1] * 30, "c": [0.5]}, extra=", explore_floor: 0.05")
     assert min(by_arm(event, "propensity")) >= 0.05 - 1e-12

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-PolicyKind = Literal["thompson_beta", "thompson_gaussian", "ucb1", "epsilon_greedy", "static"]
+PolicyKind = Literal["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static"]
 Operator = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "exists", "absent"]
 
 MAX_ARMS = 64

@@ -10,6 +10,8 @@ Kinds, with ``w``, ``s``, ``q`` an arm's forgotten count, sum and sum of squares
   reward in the range can have. An arm that began 10 of 10 is therefore never believed to be exactly known.
 - ``ucb1``: mean + range·√(2 ln Σw / w) (Auer, Cesa-Bianchi and Fischer, 2002; discounted: Garivier and Moulines,
   2008); an arm without evidence comes first. Deterministic but for exact ties.
+- ``ucb_v``: mean + √(2·V·E/w) + 3·range·E/w, ``V`` the arm's empirical variance, ``E = 1.2 ln Σw`` (Audibert, Munos and
+  Szepesvári, 2009): much less exploring where rewards hardly vary. Deterministic as ``ucb1`` is.
 - ``epsilon_greedy``: the largest posterior mean, and with probability epsilon any arm alike.
 - ``static``: declared shares; nothing is learned.
 """
@@ -97,7 +99,7 @@ def choice_probabilities(
         mean = np.array([arm["mean"] for arm in arms])
         chosen = probability_of_best(NormalPosterior(mean, np.sqrt(np.array([arm["variance"] for arm in arms]))))
         values, error = chosen.values, chosen.error
-    elif kind == "ucb1":
+    elif kind in ("ucb1", "ucb_v"):
         values = greedy([arm["score"] for arm in arms])
     elif kind == "epsilon_greedy":
         values = tuple(epsilon / len(arms) + (1 - epsilon) * p for p in greedy([arm["mean"] for arm in arms]))
@@ -113,6 +115,13 @@ def choice_probabilities(
 def ucb1_bonus(weight: float, total_weight: float) -> float:
     """Return √(2 ln N / n), the width of UCB1's bound for rewards in [0, 1] (Auer et al., 2002)."""
     return math.sqrt(2.0 * math.log(max(total_weight, 1.0)) / weight)
+
+
+def ucb_v_bound(mean: float, variance: float, weight: float, total_weight: float, width: float) -> float:
+    """Return UCB-V's bound for rewards in a range of ``width``: ``mean + √(2·V·E/n) + 3·width·E/n``, ``E = 1.2 ln N``
+    (Audibert, Munos and Szepesvári, 2009, with ζ = 1.2 and c = 1)."""
+    explored = 1.2 * math.log(max(total_weight, 1.0))
+    return mean + math.sqrt(2.0 * variance * explored / weight) + 3.0 * width * explored / weight
 
 
 def _arm(arm: ArmSpec) -> dict[str, Any]:
@@ -158,13 +167,17 @@ def _believe(charter: Charter, arms: list[dict[str, Any]], evidence: Sequence[Ev
             deviations = max(0.0, found.squares - 2 * mean * found.total + mean * mean * found.weight)
             variance = (prior.weight * width * width / 4 + deviations) / weight
             arm["variance"] = variance / weight
-        if charter.policy.kind == "ucb1":
-            arm["score"] = _upper_bound(found, total_weight, width)
+        if charter.policy.kind in ("ucb1", "ucb_v"):
+            arm["score"] = _upper_bound(charter.policy.kind, found, total_weight, width)
         elif charter.policy.kind != "static":
             arm["score"] = 0.0
 
 
-def _upper_bound(found: Evidence, total_weight: float, width: float) -> float:
+def _upper_bound(kind: str, found: Evidence, total_weight: float, width: float) -> float:
     if found.weight <= _NO_EVIDENCE:
         return UNTRIED_SCORE
+    if kind == "ucb_v":
+        mean = found.total / found.weight
+        variance = max(0.0, found.squares / found.weight - mean * mean)
+        return ucb_v_bound(mean, variance, found.weight, total_weight, width)
     return found.total / found.weight + width * ucb1_bonus(found.weight, total_weight)
