@@ -17,6 +17,7 @@ from flywheel.observe import Health, Metrics, logger, operations_routes
 from flywheel_router.answers import AnswerWriter, answer
 from flywheel_router.board import PolicyBoard
 from flywheel_router.decision_log import LogFull
+from flywheel_router.gateway.http import GatewayApp
 from flywheel_router.reading import MAX_BODY_BYTES, Problem, RequestInvalid
 from flywheel_router.remote_decisions import RemoteDecisions
 from flywheel_router.service import DecideService
@@ -40,9 +41,17 @@ class RouterApp:
     """The router over HTTP."""
 
     def __init__(
-        self, service: DecideService, remote: RemoteDecisions, policies: PolicyPage, health: Health, metrics: Metrics
+        self,
+        service: DecideService,
+        remote: RemoteDecisions,
+        policies: PolicyPage,
+        health: Health,
+        metrics: Metrics,
+        *,
+        gateway: GatewayApp | None = None,
     ) -> None:
         self._service = service
+        self._gateway = gateway
         self._remote = remote
         self._answers = AnswerWriter()
         self._rest = Starlette(
@@ -56,7 +65,11 @@ class RouterApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != DECIDE_PATH:
-            await self._rest(scope, receive, send)
+            gateway = self._gateway
+            if gateway is not None and scope["type"] == "http" and gateway.serves(scope["path"]):
+                await gateway(scope, receive, send)
+            else:
+                await self._rest(scope, receive, send)
             return
         if scope["method"] == "POST":
             body = await read_body(receive, MAX_BODY_BYTES)

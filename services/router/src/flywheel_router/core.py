@@ -4,9 +4,10 @@ version, within the budgets that hold."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from flywheel.policy import (
+    Arm,
     CompiledPolicy,
     DecideRequest,
     Decision,
@@ -16,10 +17,23 @@ from flywheel.policy import (
 )
 from flywheel_router.board import PolicyBoard
 from flywheel_router.recent import Recent
-from flywheel_router.spending import Spending
+from flywheel_router.spending import Spending, covered
 
 Absence = Literal["no_policy", "unknown_feature"]
 Log = Callable[[Mapping[str, Any]], None]
+Usable = Callable[[CompiledPolicy], int]
+"""The arms of a policy that whoever calls them can call now, a bit each."""
+
+
+class NothingUsable(Exception):
+    """None of the eligible arms can be called now."""
+
+
+class Option(NamedTuple):
+    """An arm that may serve a request, and the cap on its output that is paid for; None: no budget says any."""
+
+    arm: Arm
+    cap: int | None
 
 
 class Decider:
@@ -36,14 +50,18 @@ class Decider:
         self._spending = spending
         self._made: Recent[tuple[str, str, str, int], Decision] = Recent(remembered)
 
-    def decide(self, request: DecideRequest, now_us: int, log: Log, *, now_s: float = 0.0) -> Decision:
+    def decide(
+        self, request: DecideRequest, now_us: int, log: Log, *, now_s: float = 0.0, usable: Usable | None = None
+    ) -> Decision:
         """Decide a request at ``now_us`` (microseconds since the epoch), which only staleness, prices and the record
         depend on, and ``now_s`` (of a clock that only goes forward), which only leases do.
 
         A new decision is given to ``log`` before it is returned; where that raises, nothing was decided or reserved.
+        With ``usable`` the draw is among those of the eligible arms, and the propensities are of that draw.
 
         Raises:
             Unaffordable: hard budgets leave no arm.
+            NothingUsable: ``usable`` leaves none of the eligible arms.
         """
         held = self._board.get(request.project, request.feature)
         key = (request.project, request.feature, request.request_id, held.version if held else 0)
@@ -52,14 +70,48 @@ class Decider:
             return made
         absence: Absence = "unknown_feature" if self._board.serves(request.project) else "no_policy"
         compiled = held.compiled if held else None
+        allowed = -1
+        if usable is not None and compiled is not None:
+            mask, allowed = candidates(compiled, request, now_us), usable(compiled)
+            if mask and not mask & allowed:
+                raise NothingUsable
         spending = self._spending
         if spending is not None and spending.bears_on(request.project, decided_by_policy=held is not None):
-            decision = _within(spending, compiled, request, log, now_us=now_us, now_s=now_s, absence=absence)
+            decision = _within(
+                spending, compiled, request, log, now_us=now_us, now_s=now_s, absence=absence, usable=allowed
+            )
         else:
-            decision = decide(compiled, request, now_us, absence=absence)
+            decision = decide(compiled, request, now_us, absence=absence, allowed=allowed)
             log(decision_event(decision, request, occurred_at_us=now_us))
         self._made[key] = decision
         return decision
+
+    def options(self, decision: Decision, request: DecideRequest, now_us: int) -> tuple[Option, ...]:
+        """The chosen arm, and after it those that may serve in its place, likeliest first.
+
+        In its place may serve what the decision was drawn from. Where a hard budget pays, only arms that fall under the
+        same budgets and cost no more than was reserved, with the cap on their output that this takes.
+        """
+        cap = decision.output_tokens_bound
+        chosen = Arm(decision.arm, decision.model, decision.prompt_name, decision.prompt_version, decision.params)
+        held = self._board.get(request.project, request.feature)
+        if held is None or held.version != decision.policy_version or len(decision.arms) < 2:
+            return (Option(chosen, cap),)
+        chances = dict(zip(decision.arms, decision.propensities, strict=True))
+        caps = self._caps(decision, request, held.compiled, now_us)
+        others = [arm for arm in held.compiled.arms if arm.name in chances and arm.name in caps]
+        others.sort(key=lambda arm: -chances[arm.name])
+        return (Option(chosen, cap), *(Option(arm, caps[arm.name]) for arm in others if arm.name != decision.arm))
+
+    def _caps(
+        self, decision: Decision, request: DecideRequest, compiled: CompiledPolicy, now_us: int
+    ) -> Mapping[str, int | None]:
+        """By arm, the cap on its output that is paid for; what cannot be paid is not in it."""
+        spending = self._spending
+        if spending is None or not spending.bears_on(request.project, decided_by_policy=True):
+            return dict.fromkeys(decision.arms)
+        plan = spending.plan(request, compiled, candidates(compiled, request, now_us), now_us)
+        return covered(plan, decision.reservations)
 
 
 def _within(
@@ -71,9 +123,10 @@ def _within(
     now_us: int,
     now_s: float,
     absence: Absence,
+    usable: int,
 ) -> Decision:
     """Decide among the arms that budgets leave, reserve the bound of the chosen one, and log."""
-    mask = candidates(compiled, request, now_us) if compiled is not None else 0
+    mask = candidates(compiled, request, now_us) & usable if compiled is not None else 0
     plan = spending.plan(request, compiled, mask, now_us)
     allowed = payable = spending.payable(plan, now_s)
     price = None

@@ -1,4 +1,5 @@
-"""The decision log: into the journal before the answer, to Kafka after it, in batches.
+"""The decision log: into the journal before the answer, to Kafka after it, in batches. What else a router must not lose
+(the gateway's calls) goes the same way, in the same order.
 
 An answered decision survives the death of the process, as the journal is written first. Sending repeats after a crash;
 the id of a decision is a hash of what it stands for, so readers drop the second copy.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from flywheel.events import Codec, headers
 from flywheel.journal import Entry, Journal, JournalError, JournalFull
@@ -20,6 +21,22 @@ from flywheel_router.encoding import EVENT, DecisionEncoder
 TOPIC: Final = "llm-decisions"
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<BqBBH")  # version, occurred_at_us, lengths of event id, traceparent and key
+_SORTED_VERSION: Final = 2
+"""A record of a sort that stands in the byte after its head; one of version 1 is a decision."""
+
+
+class Sort(NamedTuple):
+    """Events of one kind and where they go."""
+
+    topic: str
+    event: str
+
+
+SORTS: Final = (
+    Sort(TOPIC, EVENT), Sort("llm-calls", "llm_call"), Sort("llm-content", "call_content"), Sort("alerts", "alert"),
+)  # fmt: skip
+"""What a journal may hold, by number; a number never changes its meaning."""
+CALL, CONTENT, ALERT = 1, 2, 3
 # What is appended is safe already, so it may wait to go with others: a batch of 8 costs five times as much CPU per
 # record as one of 64. A larger one would hold up answers while it is handed to the producer; only a log that has fallen
 # behind is worth that.
@@ -48,6 +65,7 @@ class DecisionLog:
 
     def __init__(self, journal: Journal, codec: Codec, metrics: Metrics) -> None:
         self._journal = journal
+        self._codec = codec
         self._encoder = DecisionEncoder(codec)
         self._metrics = metrics
         self._fresh = asyncio.Event()
@@ -61,7 +79,18 @@ class DecisionLog:
             LogFull: the journal's bound or the disk is reached, or its folder cannot be written.
             EventInvalid: the event does not fit its schema.
         """
-        record = pack(event, self._encoder.encode(event), traceparent)
+        self._write(pack(event, self._encoder.encode(event), traceparent))
+
+    def append_other(self, sort: int, key: str, event: Mapping[str, Any], traceparent: str | None = None) -> None:
+        """Write an event of another sort (a place in ``SORTS``), which will be sent under ``key``.
+
+        Raises:
+            LogFull, EventInvalid: as ``append``.
+        """
+        value = self._codec.encode(SORTS[sort].event, event)
+        self._write(pack_other(sort, key, event, value, traceparent))
+
+    def _write(self, record: bytes) -> None:
         try:
             self._journal.append(record)
         except (JournalFull, OSError) as error:
@@ -141,6 +170,13 @@ def pack(event: Mapping[str, Any], value: bytes, traceparent: str | None) -> byt
     return b"".join((head, identity, trace, key, value))
 
 
+def pack_other(sort: int, key: str, event: Mapping[str, Any], value: bytes, traceparent: str | None) -> bytes:
+    """One record of the journal that is no decision."""
+    identity, name, trace = event["event_id"].encode(), key.encode(), (traceparent or "").encode()
+    head = _HEAD.pack(_SORTED_VERSION, event["occurred_at"], len(identity), len(trace), len(name))
+    return b"".join((head, bytes((sort,)), identity, trace, name, value))
+
+
 def unpack(entry: Entry) -> Outgoing:
     """The Kafka record that an entry of the journal stands for.
 
@@ -149,18 +185,21 @@ def unpack(entry: Entry) -> Outgoing:
     """
     data = entry.payload
     version, occurred_at_us, id_length, trace_length, key_length = _HEAD.unpack_from(data)
-    if version != _VERSION:
-        raise JournalError(f"record {entry.sequence} has format {version}; this code reads {_VERSION}")
-    id_end = _HEAD.size + id_length
+    start, sort = _HEAD.size, 0
+    if version == _SORTED_VERSION:
+        start, sort = start + 1, data[start]
+    if version not in (_VERSION, _SORTED_VERSION) or sort >= len(SORTS):
+        raise JournalError(f"record {entry.sequence} has format {version}.{sort}, which this code does not read")
+    id_end = start + id_length
     trace_end = id_end + trace_length
     key_end = trace_end + key_length
     return Outgoing(
-        topic=TOPIC,
+        topic=SORTS[sort].topic,
         key=data[trace_end:key_end],
         value=data[key_end:],
         headers=headers(
-            event=EVENT,
-            event_id=data[_HEAD.size : id_end].decode(),
+            event=SORTS[sort].event,
+            event_id=data[start:id_end].decode(),
             source="router",
             occurred_at_us=occurred_at_us,
             traceparent=data[id_end:trace_end].decode() or None,

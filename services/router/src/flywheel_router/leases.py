@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from flywheel.budget.scopes import budget_key_of
 from flywheel.budget.windows import window_id
 from flywheel.events import Codec, event_id, headers
 from flywheel.observe import Metrics, logger
-from flywheel.pricing import bundled_prices
+from flywheel.pricing import PriceBook, bundled_prices
 from flywheel.stream import Bus, CompactedTable, Outgoing, Unavailable
 from flywheel_router.decision_log import SendMany
 from flywheel_router.spending import Spending
@@ -39,8 +39,17 @@ _GUARDED: Final = "guarded"
 class Leases:
     """What the router holds of budgets, and how it talks about it. Raises OSError where its folder cannot be used."""
 
-    def __init__(self, folder: Path, bus: Bus, codec: Codec, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bus: Bus,
+        codec: Codec,
+        metrics: Metrics,
+        prices: Callable[[], PriceBook] = bundled_prices,
+    ) -> None:
+        """``prices`` are read when the first budget comes, in a thread."""
         self._folder = folder
+        self._prices = prices
         self._codec = codec
         self._metrics = metrics
         self._log = logger("router.leases")
@@ -197,7 +206,7 @@ class Leases:
 
     async def _load_prices(self) -> None:
         # About a second of reading a table: not in the loop that answers.
-        book = await asyncio.to_thread(bundled_prices)
+        book = await asyncio.to_thread(self._prices)
         self.spending.priced_by(Bounds(book))
         self._changed.set()
         self._changed = asyncio.Event()

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, Tracer
 from flywheel import observe
 from flywheel.observe import Metrics
 from flywheel.policy import DecideRequest, Decision
-from flywheel_router.core import Decider
+from flywheel_router.core import Decider, Option, Usable
 from flywheel_router.decision_log import DecisionLog
 from flywheel_router.leases import Leases
 from flywheel_router.reading import read_request
@@ -56,25 +56,30 @@ class DecideService:
         self._counts: dict[tuple[str, str, str], int] = {}
         self._asked = 0
 
-    def decide(self, body: object, traceparent: str | None, transport: str) -> tuple[Decision, DecideRequest]:
+    def decide(
+        self, body: object, traceparent: str | None, transport: str, usable: Usable | None = None
+    ) -> tuple[Decision, DecideRequest]:
         """Decide a request as it came off the wire; return the decision and the request as it was read.
 
         Raises:
             RequestInvalid: naming every field that is wrong.
             LogFull: nothing can be logged, so nothing was decided.
             Unaffordable: hard budgets leave no arm now; `decide_patiently` waits for a lease.
+            NothingUsable: ``usable`` leaves none.
         """
         if self._tracer is None:
-            return self._decide(body, traceparent, transport)
+            return self._decide(body, traceparent, transport, usable)
         parent = observe.extract({"traceparent": traceparent} if traceparent else {})
         with observe.span(self._tracer, "decide", parent=parent, kind=SpanKind.SERVER, transport=transport) as span:
-            decision, request = self._decide(body, observe.traceparent(), transport)
+            decision, request = self._decide(body, observe.traceparent(), transport, usable)
             span.set_attributes(
                 {"request_id": request.request_id, "decision_id": decision.decision_id, "arm": decision.arm}
             )
             return decision, request
 
-    def _decide(self, body: object, traceparent: str | None, transport: str) -> tuple[Decision, DecideRequest]:
+    def _decide(
+        self, body: object, traceparent: str | None, transport: str, usable: Usable | None
+    ) -> tuple[Decision, DecideRequest]:
         started_s = time.perf_counter()
         trace_id = trace_id_of(traceparent)
         request = read_request(body, trace_id, self.hash_user)
@@ -87,7 +92,7 @@ class DecideService:
             self._counts[labels] = self._counts.get(labels, 0) + 1
 
         try:
-            decision = self._decider.decide(request, wall_clock_us(), log, now_s=time.monotonic())
+            decision = self._decider.decide(request, wall_clock_us(), log, now_s=time.monotonic(), usable=usable)
         finally:
             if self._leases is not None:
                 self._leases.wake()
@@ -97,13 +102,19 @@ class DecideService:
         return decision, request
 
     async def decide_patiently(
-        self, body: object, traceparent: str | None, transport: str, *, until_s: float | None = None
+        self,
+        body: object,
+        traceparent: str | None,
+        transport: str,
+        *,
+        until_s: float | None = None,
+        usable: Usable | None = None,
     ) -> tuple[Decision, DecideRequest]:
         """Decide, and where a lease is on its way wait for it: for the time that is set, or until ``until_s`` of the
         loop's clock.
 
         Raises:
-            RequestInvalid, LogFull: as `decide`.
+            RequestInvalid, LogFull, NothingUsable: as `decide`.
             Unaffordable: no money came in time, or none is to be expected.
         """
         loop = asyncio.get_running_loop()
@@ -112,7 +123,7 @@ class DecideService:
         while True:
             changed = self._leases.changed if self._leases is not None else None
             try:
-                decided = self.decide(body, traceparent, transport)
+                decided = self.decide(body, traceparent, transport, usable)
             except Unaffordable as error:
                 waited_s = loop.time() - started_s
                 if error.why != "budget_wait" or changed is None or loop.time() >= deadline_s:
@@ -124,6 +135,18 @@ class DecideService:
             if loop.time() - started_s > _WAITED_S:
                 self._metrics.observe("lease_wait_seconds", loop.time() - started_s, ended="decided")
             return decided
+
+    def options(self, decision: Decision, request: DecideRequest) -> tuple[Option, ...]:
+        """The chosen arm and those that may serve in its place; see ``Decider.options``."""
+        return self._decider.options(decision, request, wall_clock_us())
+
+    def read(self, body: object, traceparent: str | None) -> DecideRequest:
+        """A request as deciding would read it; nothing is decided. Raises ``RequestInvalid``."""
+        return read_request(body, trace_id_of(traceparent), self.hash_user)
+
+    def bound(self, project: str) -> bool:
+        """Whether a budget that may refuse holds in a project. Raises ``Unaffordable`` while nobody knows."""
+        return self._leases is not None and self._leases.spending.bears_on(project, decided_by_policy=True)
 
     def wait_until_s(self) -> float:
         """When a request that comes now has waited long enough, by the loop's clock."""

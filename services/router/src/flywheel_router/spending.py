@@ -327,6 +327,22 @@ class Spending:
         return Unaffordable("budget_wait", detail, budget=lacking[0])
 
 
+def covered(plan: Plan, made: Sequence[Reservation]) -> dict[str, int | None]:
+    """The arms of a plan that the reservations ``made`` pay for, and the cap on the output of each; None: no hard
+    budget says any. Without reservations those under no hard budget."""
+    found: dict[str, int | None] = {}
+    instances = {each.instance for each in made}
+    least_pico = min((each.bound_pico for each in made), default=0)
+    for arm, site, bound in zip(plan.arms, plan.sites, plan.bounds, strict=True):
+        if not made and not site.hard:
+            found[arm.name] = None
+        elif made and bound is not None and set(site.hard) == instances:
+            tokens = bound.tokens_for(least_pico)
+            if tokens >= bound.least_tokens:
+                found[arm.name] = tokens
+    return found
+
+
 def _plan(look: _Look, size: CallSize) -> Plan:
     bounds = tuple(
         None if site.rates is None else bound_of(site.rates, size, site.limits, site.cap) for site in look.sites

@@ -19,6 +19,7 @@ from flywheel_router.app import PolicyPage, RouterApp
 from flywheel_router.board import PolicyBoard
 from flywheel_router.core import Decider
 from flywheel_router.decision_log import DecisionLog, send_batch
+from flywheel_router.gateway.parts import GatewayParts, Prices, build_gateway
 from flywheel_router.leases import Leases
 from flywheel_router.protocol import DecideProtocol
 from flywheel_router.remote_decisions import RemoteDecisions
@@ -49,6 +50,8 @@ class Parts:
     on_policy: OnPolicy
     health: Health
     metrics: Metrics
+    prices: Prices
+    gateway: GatewayParts | None
 
 
 def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
@@ -56,6 +59,7 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
 
     Raises:
         JournalError, OSError: the folder of the journal or of the accounts cannot be used.
+        ProvidersInvalid, OwnPricesInvalid: a file that the settings name cannot be used.
     """
     metrics, health = Metrics(), Health()
     codec = Codec(load_registry(settings.schema_registry_url))
@@ -63,7 +67,8 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
     board = PolicyBoard()
     log = DecisionLog(open_slot(settings.state_dir / "router" / "decisions", **_sizes(settings)), codec, metrics)
     key = settings.user_hash_key.get_secret_value().encode() if settings.user_hash_key else None
-    leases = Leases(settings.state_dir / "router" / "accounts", chosen, codec, metrics)
+    prices = Prices(settings.price_file)
+    leases = Leases(settings.state_dir / "router" / "accounts", chosen, codec, metrics, prices.book)
     decider = Decider(board, remembered=settings.remembered_decisions, spending=leases.spending)
     tracing = tracer("router") if os.environ.get(ENDPOINT_ENV) else None
     wait_s = settings.lease_wait_ms / 1000
@@ -76,8 +81,13 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
     table = CompactedTable(chosen, POLICIES, codec, on_policy)
     health.set_ready("policies", False, "not read to their end yet")
     health.set_ready("budgets", False, "not read to their end yet")
-    app = RouterApp(service, remote, page, health, metrics)
-    return Parts(settings, chosen, app, page, service, log, leases, table, on_policy, health, metrics)
+    gateway = build_gateway(
+        settings, service=service, board=board, log=log, prices=prices, health=health, metrics=metrics
+    )
+    app = RouterApp(service, remote, page, health, metrics, gateway=gateway.app if gateway else None)
+    return Parts(
+        settings, chosen, app, page, service, log, leases, table, on_policy, health, metrics, prices, gateway
+    )  # fmt: skip
 
 
 def follow(board: PolicyBoard, metrics: Metrics, changed: Callable[[], None]) -> OnPolicy:
@@ -118,9 +128,12 @@ async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = N
         _task("decision-log", _send_log(parts)),
         _task("counts", _report_counts(parts.service)),
     }
+    if parts.gateway is not None:
+        background.add(_task("prices-ready", parts.gateway.opened()))
+    grace_s = _GRACE_S if parts.gateway is None else max(_GRACE_S, settings.gateway_grace_s)
     serving = {
         _task(
-            "http", serve(parts.app, settings.host, settings.port, http=DecideProtocol, stop=closing, grace_s=_GRACE_S)
+            "http", serve(parts.app, settings.host, settings.port, http=DecideProtocol, stop=closing, grace_s=grace_s)
         )
     }
     if settings.ops_port is not None:
@@ -134,6 +147,8 @@ async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = N
         closing.set()
         parts.page.close()
         await asyncio.gather(grpc_server.stop(_GRACE_S), *serving, return_exceptions=True)
+        if parts.gateway is not None:
+            await parts.gateway.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await parts.leases.closed()

@@ -40,6 +40,9 @@ CounterName = Literal[
     "budget_refusals_total",
     "lease_requests_total",
     "lease_answers_total",
+    "gateway_requests_total",
+    "gateway_attempts_total",
+    "gateway_content_dropped_total",
     "outcomes_total",
     "policies_published_total",
     "leases_total",
@@ -65,6 +68,7 @@ GaugeName = Literal[
     "budget_available_usd",
     "budget_stranded_usd",
     "decision_log_pending",
+    "circuits_not_closed",
     "open_requests",
     "client_buffer_bytes",
     "client_spill_bytes",
@@ -79,6 +83,8 @@ HistogramName = Literal[
     "ingest_publish_seconds",
     "decide_seconds",
     "lease_wait_seconds",
+    "gateway_seconds",
+    "gateway_first_token_seconds",
     "reward",
     "recorder_insert_seconds",
     "recorder_query_seconds",
@@ -104,6 +110,7 @@ LATENCY_S: Final = (
     5.0,
     10.0,
 )
+CALL_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 AGE_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 RECORDS: Final = (1, 10, 50, 100, 500, 1000, 5000, 10000)
 UNIT: Final = (-1.0, -0.5, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -156,6 +163,14 @@ DECLARATIONS: Final[tuple[Declaration, ...]] = (
     Declaration("lease_answers_total", "counter", "Answers of the guard to this holder.", ("reason",)),
     Declaration("lease_wait_seconds", "histogram", "Time a request waited for a lease.", ("ended",)),
     Declaration("lease_accounts", "gauge", "Accounts held, of earlier lives too."),
+    Declaration("gateway_requests_total", "counter", "Requests to the gateway, by answer.", ("endpoint", "status")),
+    Declaration("gateway_attempts_total", "counter", "Calls of providers, by how they ended.", ("provider", "ending")),
+    Declaration("gateway_content_dropped_total", "counter", "Prompts and answers that could not be redacted."),
+    Declaration("gateway_seconds", "histogram", "Time of a request to the gateway.", ("endpoint",), CALL_S),
+    Declaration(
+        "gateway_first_token_seconds", "histogram", "Time to the first token of a stream.", ("provider",), CALL_S
+    ),
+    Declaration("circuits_not_closed", "gauge", "Arms that are cut off, or on trial."),
     Declaration("budgets_loaded", "gauge", "Budgets held in memory."),
     Declaration("policies_loaded", "gauge", "Policies held in memory."),
     Declaration("policy_age_seconds", "gauge", "Seconds since the newest version of a policy.", ("feature",)),

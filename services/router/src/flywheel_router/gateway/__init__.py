@@ -1,0 +1,1 @@
+"""The gateway: decides, calls the provider, and tells what was called."""

@@ -1,0 +1,410 @@
+"""One request of a caller: attempts at arms until one answers, all under one deadline, each told to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from flywheel.policy import DecideRequest, Decision
+from flywheel_router.core import Option
+from flywheel_router.gateway.asking import Asked, upstream_body
+from flywheel_router.gateway.charging import Attempt, call_event
+from flywheel_router.gateway.circuits import Circuits
+from flywheel_router.gateway.errors import Refused
+from flywheel_router.gateway.planning import Ending, Go, RetryRules, Tried, ending_of_status, next_attempt, outcome_of
+from flywheel_router.gateway.providers import FORMAT_OF, Provider, provider_of
+from flywheel_router.gateway.recording import Recorder
+from flywheel_router.gateway.streams import ChatReader, EventTooLong, MessageReader, Reader, Splitter, read_whole
+from flywheel_router.gateway.upstream import Broken, NotReached, Reply, TimedOut, Upstream
+
+MAX_ANSWER_BYTES: Final = 64 << 20
+_MAX_ERROR_BYTES: Final = 64 << 10
+
+
+class Relayed(Exception):
+    """The provider says that the caller's request is wrong; it is told so in the provider's words."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"the provider answered {status}")
+        self.status, self.body = status, body
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What an exchange works with."""
+
+    providers: dict[str, Provider]
+    upstream: Upstream
+    circuits: Circuits
+    recorder: Recorder
+    rules: RetryRules
+    hedged: Callable[[str, str], bool]
+    """Whether requests of a project's feature may be asked twice."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """An attempt that has begun to answer: whole, or a stream of which the first events are there."""
+
+    attempt: Attempt
+    sent: bytes
+    whole: bytes | None = None
+    reply: Reply | None = None
+    chunks: Any = None
+    reader: Reader | None = None
+    splitter: Splitter = field(default_factory=Splitter)
+    first: list[bytes] = field(default_factory=list)
+    started_s: float = 0.0
+    retry_after_s: float = 0.0
+    error_body: bytes = b""
+    status: int = 0
+
+
+class Exchange:
+    """The attempts of one request. `open` makes them; whoever sends the answer ends it with `settle`."""
+
+    def __init__(
+        self,
+        means: Means,
+        asked: Asked,
+        request: DecideRequest,
+        decision: Decision | None,
+        options: tuple[Option, ...],
+        *,
+        traceparent: str | None,
+        deadline_s: float,
+    ) -> None:
+        """``deadline_s``: by the loop's clock."""
+        self._means = means
+        self.asked, self.request, self.decision = asked, request, decision
+        self._options = options
+        self._traceparent = traceparent
+        self.deadline_s = deadline_s
+        self.reserved = decision is not None and bool(decision.reservations)
+        self.attempts: list[Attempt] = []
+        self._held: list[dict[str, Any]] = []
+
+    async def open(self) -> Opened:
+        """Make attempts until one begins to answer.
+
+        Raises:
+            Refused: none did; `settle` is not needed then.
+            Relayed: the provider finds the request wrong.
+        """
+        loop = asyncio.get_running_loop()
+        tried: list[Tried] = []
+        go = Go(0, 0.0)
+        try:
+            while True:
+                if go.wait_s:
+                    await asyncio.sleep(go.wait_s)
+                found = await (self._hedged(go.arm) if self._may_hedge(tried) else self._attempt(go.arm))
+                if found.attempt.ending == "ok":
+                    return found
+                tried = self._tried(found)
+                left_s = self.deadline_s - loop.time()
+                following = next_attempt(
+                    self._means.rules, tried, self._admitted(), reserved=self.reserved, left_s=left_s,
+                    uniform=random.random(),
+                )  # fmt: skip
+                if following is None:
+                    raise self._failure(found)
+                go = following
+        except BaseException:
+            self._release()
+            raise
+
+    def settle(self, opened: Opened, ending: Ending, error_type: str | None = None) -> dict[str, Any]:
+        """Say how the attempt that answered ended: its call is in the journal when this returns, and so are those
+        before it. Returns the call's event."""
+        event = self._end(opened.attempt, ending, error_type, opened.started_s, len(opened.sent))
+        self._release()
+        return event
+
+    # -- one attempt --------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, place: int, attempt: Attempt | None = None) -> Opened:
+        attempt = attempt or self._new_attempt(place)
+        option = self._options[place]
+        opened = Opened(attempt, b"", started_s=time.monotonic())
+        provider = self._means.providers.get(attempt.provider)
+        circuit = self._means.circuits.of(self._key(option))
+        if provider is None or FORMAT_OF[self.asked.endpoint] not in provider.formats:
+            return self._ended(opened, "unavailable", "provider_not_declared")
+        if not circuit.admits(opened.started_s):
+            opened.retry_after_s = max(0.0, circuit.retry_at_s - opened.started_s)
+            return self._ended(opened, "unavailable", "circuit_open")
+        try:
+            body = upstream_body(self.asked, attempt.model, option.arm, option.cap, provider.cap_param)
+        except Refused:
+            self._ended(opened, "invalid", "no_tokens_left")
+            raise
+        attempt.body, opened.sent = body, orjson.dumps(body)
+        change = circuit.begin(opened.started_s)
+        if change is not None:
+            self._tell(option, change)
+        loop = asyncio.get_running_loop()
+        until_s = (
+            self.deadline_s if provider.timeout_s is None else min(self.deadline_s, loop.time() + provider.timeout_s)
+        )
+        try:
+            async with asyncio.timeout_at(until_s):
+                return await self._converse(opened, provider)
+        except (TimeoutError, TimedOut):
+            ended = self._ended(opened, "timeout", "timeout")
+        except NotReached as error:
+            ended = self._ended(opened, "connect", str(error))
+        except (Broken, EventTooLong) as error:
+            ended = self._ended(opened, "broken", str(error)[:64])
+        except asyncio.CancelledError:
+            self._ended(opened, "cancelled", "cancelled")
+            await close(opened)
+            raise
+        await close(opened)
+        return ended
+
+    async def _converse(self, opened: Opened, provider: Provider) -> Opened:
+        asked = self.asked
+        reply = opened.reply = await self._means.upstream.ask(provider, asked.endpoint, opened.sent)
+        opened.status = reply.status
+        opened.chunks = reply.chunks()
+        if not 200 <= reply.status < 300:
+            opened.error_body = await _whole(opened.chunks, _MAX_ERROR_BYTES)
+            opened.retry_after_s = _retry_after(reply)
+            ended = self._ended(opened, ending_of_status(reply.status), f"http_{reply.status}")
+            await reply.close()
+            return ended
+        keep_text = self._means.recorder.content is not None
+        if not asked.streaming:
+            opened.whole = await _whole(opened.chunks, MAX_ANSWER_BYTES)
+            await reply.close()
+            opened.attempt.answered = True
+            opened.attempt.tally = read_whole(opened.whole, keep_text=keep_text)
+            if not opened.attempt.tally.complete:
+                raise Broken("not_json")
+            return opened
+        if not (reply.header("content-type") or "").startswith("text/event-stream"):
+            raise Broken("not_a_stream")
+        if asked.endpoint == "messages":
+            opened.reader = MessageReader(keep_text=keep_text)
+        else:
+            opened.reader = ChatReader(include_usage=asked.include_usage, keep_text=keep_text)
+        opened.attempt.tally = opened.reader.tally
+        async for chunk in opened.chunks:
+            opened.first = take(opened, chunk)
+            if opened.attempt.answered:
+                break
+        if opened.attempt.tally.failed is not None:
+            ended = self._ended(opened, "server_error", opened.attempt.tally.failed)
+            await close(opened)
+            return ended
+        if not opened.attempt.answered:
+            raise Broken("empty_stream")
+        return opened
+
+    # -- asked twice --------------------------------------------------------------------------------------------------
+
+    def _may_hedge(self, tried: list[Tried]) -> bool:
+        """Only the first attempt, where it is wanted, and never where one reservation pays."""
+        return not tried and not self.reserved and self._means.hedged(self.request.project, self.request.feature)
+
+    async def _hedged(self, place: int) -> Opened:
+        """An attempt, and where it takes longer than 95 of 100 did, a second one beside it; the first answer wins."""
+        circuit = self._means.circuits.of(self._key(self._options[place]))
+        patience_ms = circuit.percentile_ms(0.95, time.monotonic())
+        if patience_ms is None:
+            return await self._attempt(place)
+        attempts = [self._new_attempt(place)]
+        running = [asyncio.create_task(self._attempt(place, attempts[0]))]
+        winner: Opened | None = None
+        try:
+            done, _ = await asyncio.wait(running, timeout=patience_ms / 1000)
+            if not done:
+                admitted = self._admitted()
+                other = next((i for i, ok in enumerate(admitted) if ok and i != place), place)
+                attempts.append(self._new_attempt(other))
+                running.append(asyncio.create_task(self._attempt(other, attempts[1])))
+            winner = await _first_answer(running)
+            return winner
+        finally:
+            await self._let_go(running, attempts, winner)
+
+    async def _let_go(
+        self, running: list[asyncio.Task[Opened]], attempts: list[Attempt], winner: Opened | None
+    ) -> None:
+        """Whatever is still running lost: nobody will see its answer, and it is charged."""
+        for task, attempt in zip(running, attempts, strict=True):
+            if not task.done():
+                attempt.shadow = True
+                task.cancel()
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        for late in ended:
+            if not isinstance(late, Opened) or late is winner or late.attempt.ending != "ok":
+                continue
+            late.attempt.shadow = True  # it answered in the same moment
+            self._end(late.attempt, "ok", None, late.started_s, len(late.sent))
+            await close(late)
+
+    # -- how it ended -------------------------------------------------------------------------------------------------
+
+    def _new_attempt(self, place: int) -> Attempt:
+        arm = self._options[place].arm
+        provider, model = provider_of(arm.model) or ("unknown", arm.model or "unknown")
+        made = Attempt(len(self.attempts) + 1, arm, provider, model, time.time_ns() // 1000)
+        self.attempts.append(made)
+        return made
+
+    def _ended(self, opened: Opened, ending: Ending, error_type: str) -> Opened:
+        self._end(opened.attempt, ending, error_type, opened.started_s, len(opened.sent))
+        return opened
+
+    def _end(
+        self, attempt: Attempt, ending: Ending, error_type: str | None, started_s: float, sent_bytes: int
+    ) -> dict[str, Any]:
+        now_s = time.monotonic()
+        attempt.ending, attempt.error_type = ending, error_type
+        attempt.latency_ms = (now_s - started_s) * 1000
+        recorder, means = self._means.recorder, self._means
+        recorder.count(attempt)
+        if ending != "unavailable":
+            option = self._options[self._place(attempt)]
+            change = means.circuits.of(self._key(option)).end(outcome_of(ending), attempt.latency_ms, now_s)
+            if change is not None:
+                self._tell(option, change)
+        event = call_event(
+            attempt,
+            event_id=recorder.call_id(self.request),
+            endpoint=self.asked.endpoint,
+            request=self.request,
+            decision=self.decision,
+            prices=recorder.prices(),
+            input_bytes=sent_bytes,
+            streaming=self.asked.streaming,
+            reserved=self.reserved,
+            received_us=time.time_ns() // 1000,
+        )
+        # The budget takes the first call of a request for the one that its reservation paid. What failed for nothing is
+        # told after the one that cost, so that at no moment less seems spent than is.
+        if self.reserved and ending not in ("ok", "timeout", "broken", "cancelled"):
+            self._held.append(event)
+        else:
+            recorder.call(event, self._traceparent)
+        return event
+
+    def _release(self) -> None:
+        for event in self._held:
+            self._means.recorder.call(event, self._traceparent)
+        self._held.clear()
+
+    def _tried(self, last: Opened) -> list[Tried]:
+        """Every attempt so far, the one that was just given up at the end."""
+        others = [each for each in self.attempts if each is not last.attempt]
+        tried = [Tried(self._place(each), each.ending) for each in others]
+        return [*tried, Tried(self._place(last.attempt), last.attempt.ending, last.retry_after_s)]
+
+    def _place(self, attempt: Attempt) -> int:
+        return next(place for place, option in enumerate(self._options) if option.arm is attempt.arm)
+
+    def _admitted(self) -> list[bool]:
+        now_s = time.monotonic()
+        return [
+            self._callable(option.arm.model) and self._means.circuits.admits(self._key(option), now_s)
+            for option in self._options
+        ]
+
+    def _callable(self, model: str | None) -> bool:
+        found = provider_of(model)
+        provider = self._means.providers.get(found[0]) if found else None
+        return provider is not None and FORMAT_OF[self.asked.endpoint] in provider.formats
+
+    def _key(self, option: Option) -> str:
+        return circuit_key(self.request.project, self.request.feature, option.arm.name, self.decision is not None)
+
+    def _tell(self, option: Option, change: Any) -> None:
+        arm = option.arm
+        self._means.recorder.trouble(self._means.circuits.not_closed)
+        self._means.recorder.circuit(
+            self.request.project, self.request.feature or "-", arm.name, arm.model or "unknown", change
+        )
+
+    def _failure(self, last: Opened) -> Exception:
+        """What the caller is told when no attempt answered."""
+        attempt = last.attempt
+        told = f"{len(self.attempts)} attempts failed, the last at arm {attempt.arm.name}: {attempt.error_type}"
+        match attempt.ending:
+            case "invalid":
+                return Relayed(last.status, last.error_body)
+            case "timeout":
+                return Refused(504, told, code="deadline_exceeded")
+            case "rate_limited":
+                return Refused(429, told, code="provider_rate_limited", retry_after_s=last.retry_after_s or 1.0)
+            case "unavailable":
+                return Refused(503, told, code=attempt.error_type, retry_after_s=last.retry_after_s or 1.0)
+            case _:
+                return Refused(502, told, code="provider_failed")
+
+
+def circuit_key(project: str, feature: str, arm: str, decided: bool) -> str:
+    """The key of an arm's circuit. Without a decision the arm is a provider, as callers may name any model."""
+    return f"{project}/{feature}/{arm}" if decided else f"//{arm.partition('/')[0]}"
+
+
+def take(opened: Opened, chunk: bytes) -> list[bytes]:
+    """Take bytes of a stream; return what the caller gets of the events that are whole now."""
+    reader = opened.reader
+    assert reader is not None
+    tally, attempt = reader.tally, opened.attempt
+    out: list[bytes] = []
+    for event in opened.splitter.feed(chunk):
+        said = reader.take(event)
+        if said is not None:
+            out.append(said)
+        attempt.answered = True
+    if attempt.ttft_ms is None and tally.pieces:
+        attempt.ttft_ms = (time.monotonic() - opened.started_s) * 1000
+    return out
+
+
+async def close(opened: Opened) -> None:
+    """Let go of a provider's answer."""
+    if opened.reply is not None:
+        await opened.reply.close()
+
+
+async def _first_answer(running: list[asyncio.Task[Opened]]) -> Opened:
+    """The first that answers; where none does, the first that failed."""
+    pending: set[asyncio.Task[Opened]] = set(running)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            if task in done and task.result().attempt.ending == "ok":
+                return task.result()
+    return running[0].result()
+
+
+async def _whole(chunks: Any, most_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > most_bytes:
+            raise Broken("answer_too_long")
+        parts.append(chunk)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _retry_after(reply: Reply) -> float:
+    """Seconds that the provider asks to be left alone; what is no number says nothing."""
+    try:
+        milliseconds = reply.header("retry-after-ms")
+        found = float(milliseconds) / 1000 if milliseconds else float(reply.header("retry-after") or 0)
+    except ValueError:
+        return 0.0
+    return 0.0 if math.isnan(found) else min(max(found, 0.0), 3600.0)
