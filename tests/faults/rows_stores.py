@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from poison import READERS, TOPIC, Poisoner
 from rows_network import is_produce
 from rows_processes import goes_on
-from scene import Scene
+from scene import Scene, settled
 from system import until
 
 from flywheel.stream import KafkaBus, Outgoing
@@ -110,7 +110,7 @@ async def poison(scene: Scene) -> None:
         await producer.huge()
         if not scene.short:
             scene.load.pause()  # a good record in the same poll, and the run of bad ones would be over
-            await scene.under_load(5)
+            await settled(scene)
             await producer.nothing_else()
             await asyncio.gather(*(_breaker_opens(scene, name) for name in READERS))
             scene.load.resume()
