@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "reprice": "reprice",
     "showback": "showback",
     "redact": "redact",
+    "detect": "detect",
     "sql": "asking",
     "topics": "topics",
     "tail": "topics",

@@ -1,0 +1,26 @@
+"""Noticing that a series changed: scores for every observation, and alarms whose rate of false ones is stated.
+
+What needs River or scipy is imported by name: ``river_detectors``, ``two_samples``, ``label_shift``.
+"""
+
+from flywheel.detect.alarms import Alarm, Kind, Scored
+from flywheel.detect.anomaly import AnomalyScorer
+from flywheel.detect.edetector import Change, ChangeDetector
+from flywheel.detect.season import DailySeason
+from flywheel.detect.series import SeriesDetector
+from flywheel.detect.silence import Silence, SilenceDetector
+from flywheel.detect.state import StateInvalid
+
+__all__ = [
+    "Alarm",
+    "AnomalyScorer",
+    "Change",
+    "ChangeDetector",
+    "DailySeason",
+    "Kind",
+    "Scored",
+    "SeriesDetector",
+    "Silence",
+    "SilenceDetector",
+    "StateInvalid",
+]

@@ -1,0 +1,84 @@
+"""What an e-detector bets on: shifts of a normal score, or of the odds of a few values."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from math import exp, log
+from typing import Final
+
+from flywheel.detect.state import Stateful
+
+_SIZES: Final = (0.125, 0.25, 0.5, 1.0, 2.0)
+_ODDS: Final = (0.4, 0.7, 1.1, 1.6, 2.5)
+_SHARES: Final = (0.05, 0.1, 0.1, 0.2, 0.05)
+SHIFTS: Final = tuple(size * sign for sign in (1.0, -1.0) for size in _SIZES)
+"""Shifts bet on, in standard deviations of the normal score."""
+TILTS: Final = tuple(odds * sign for sign in (1.0, -1.0) for odds in _ODDS)
+"""Tilts bet on, in log-odds of the largest value against the smallest."""
+WEIGHTS: Final = _SHARES * 2
+"""The mixture over them; sums to 1."""
+MOST_VALUES: Final = 12
+REFRESH: Final = 16
+
+
+class FewValues(Stateful):
+    """Counts of a series' values while they are at most 12 different ones, and bets on a tilt of their odds.
+
+    The unit interval is parted by the shares so far, and the bet of a rank is the tilt of the part in which it lies
+    over the mean tilt. It integrates to 1 over the interval whatever the shares are, so an estimate costs no validity.
+    """
+
+    __slots__ = ("counts", "holds", "norms", "parts", "scaled", "since_refresh", "values")
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.counts: list[int] = []
+        self.holds = True
+        self.since_refresh = REFRESH
+        self.parts: list[float] = []
+        self.scaled: list[float] = []
+        self.norms: list[float] = []
+
+    def learn(self, value: float) -> None:
+        """Count a value; the thirteenth different one ends this for good."""
+        if not self.holds:
+            return
+        self.since_refresh += 1
+        place = bisect_left(self.values, value)
+        if place < len(self.values) and self.values[place] == value:
+            self.counts[place] += 1
+        elif len(self.values) < MOST_VALUES:
+            self.values.insert(place, value)
+            self.counts.insert(place, 1)
+            self.since_refresh = REFRESH
+        else:
+            self.holds = False
+
+    def logs(self, rank: float, factor: float) -> list[float]:
+        """Log of each bet for a rank in (0, 1); ``factor`` ≥ 1 is the over-dispersion to allow for."""
+        if len(self.values) < 2:
+            return [shift * (rank - 0.5) - shift * shift / 8.0 * factor for shift in SHIFTS]
+        if self.since_refresh >= REFRESH:
+            self._refresh()
+        scaled = self.scaled[min(bisect_left(self.parts, rank), len(self.scaled) - 1)]
+        mean = self.norms[-1]
+        return [
+            tilt * (scaled - mean) - factor * (norm - tilt * mean)
+            for tilt, norm in zip(TILTS, self.norms, strict=False)
+        ]
+
+    def _refresh(self) -> None:
+        """Parts, scaled values and log mean tilts by the counts now; the last norm is the mean of the scaled values."""
+        total, low, width = sum(self.counts), self.values[0], self.values[-1] - self.values[0]
+        shares = [count / total for count in self.counts]
+        self.scaled = [(value - low) / width for value in self.values]
+        self.parts, below = [], 0.0
+        for share in shares:
+            below += share
+            self.parts.append(below)
+        self.norms = [
+            log(sum(share * exp(tilt * scaled) for share, scaled in zip(shares, self.scaled, strict=True)))
+            for tilt in TILTS
+        ]
+        self.norms.append(sum(share * scaled for share, scaled in zip(shares, self.scaled, strict=True)))
+        self.since_refresh = 0

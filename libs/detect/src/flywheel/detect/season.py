@@ -1,0 +1,73 @@
+"""The usual value at this time of day: learned as it goes, used only while it predicts better than a plain level."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flywheel.detect.state import Stateful
+
+DAY_US: Final = 86_400_000_000
+PHASES: Final = 288
+MEMORY_DAYS: Final = 7
+LEAST_DAYS: Final = 2
+MARGIN: Final = 0.9
+LEAST_JUDGED: Final = 48
+
+
+class DailySeason(Stateful):
+    """Means of 288 five-minute phases of the UTC day, each of about its last seven days.
+
+    Its worth is measured one step ahead: the squared error of the phase's mean against that of a moving level, over
+    what came after two days. ``useful`` holds while the season's error is below 0.9 of the level's.
+    """
+
+    __slots__ = ("days", "judged", "last_day", "level", "level_error", "means", "season_error", "seen", "total")
+
+    def __init__(self) -> None:
+        self.means: list[float] = [0.0] * PHASES
+        self.days: list[int] = [0] * PHASES
+        self.seen: list[int] = [0] * PHASES
+        self.last_day: list[int] = [-1] * PHASES
+        self.level = 0.0
+        self.total = 0
+        self.judged = 0.0
+        self.season_error = 0.0
+        self.level_error = 0.0
+
+    @property
+    def useful(self) -> bool:
+        """Whether the season predicts better than the level does."""
+        return self.judged >= LEAST_JUDGED and self.season_error < MARGIN * self.level_error
+
+    @property
+    def useless(self) -> bool:
+        """Whether the level predicts at least as well; between the two, what was decided stays."""
+        return self.season_error >= self.level_error
+
+    def expected(self, at_us: int) -> float | None:
+        """The usual value at a time (microseconds since the epoch); None until its phase was seen on two days."""
+        phase = at_us % DAY_US * PHASES // DAY_US
+        return self.means[phase] if self.days[phase] >= LEAST_DAYS else None
+
+    def update(self, at_us: int, value: float) -> None:
+        """Learn from an observation."""
+        day, phase = at_us // DAY_US, at_us % DAY_US * PHASES // DAY_US
+        if self.total and self.days[phase] >= LEAST_DAYS:
+            keep = 1.0 - 1.0 / min(self.judged + 1.0, 2_000.0)
+            self.season_error = keep * self.season_error + (1.0 - keep) * (value - self.means[phase]) ** 2
+            self.level_error = keep * self.level_error + (1.0 - keep) * (value - self.level) ** 2
+            self.judged += 1.0
+        self.total += 1
+        self.level += (value - self.level) / min(self.total, 1_000)
+        if self.last_day[phase] != day:
+            per_day = self.seen[phase] / self.days[phase] if self.days[phase] else 1.0
+            self.seen[phase] = min(self.seen[phase], round(per_day * (MEMORY_DAYS - 1)))
+            self.days[phase] = min(self.days[phase] + 1, MEMORY_DAYS)
+            self.last_day[phase] = day
+        self.seen[phase] += 1
+        self.means[phase] += (value - self.means[phase]) / self.seen[phase]
+
+    def shift(self, by: float) -> None:
+        """Move the whole season: its level changed, its shape did not."""
+        self.means = [mean + by for mean in self.means]
+        self.level += by
