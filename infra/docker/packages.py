@@ -21,6 +21,7 @@ IMAGES = {
     "router": Path("services/router"),
     "bandit": Path("services/bandit"),
     "budget": Path("services/budget"),
+    "controller": Path("services/controller"),
     "recorder": Path("services/recorder"),
     "local": Path("infra/local"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from flywheel.client import AsyncFlywheel, Decision, Flywheel
+from flywheel.control import Item, Record
 from flywheel.events import Codec, event_id, load_registry
 from flywheel.observe import load_settings
 from flywheel.stream import MemoryBus, Output, Publisher
@@ -74,12 +75,15 @@ class Router:
 
 
 @contextlib.asynccontextmanager
-async def router(folder: Path, monkeypatch: pytest.MonkeyPatch, *policies: dict[str, Any]) -> AsyncIterator[Router]:
+async def router(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *policies: dict[str, Any], controls: Sequence[Record] = ()
+) -> AsyncIterator[Router]:
     """A router on real sockets and an in-memory bus."""
     bus = MemoryBus()
     publisher = Publisher(bus, Codec(load_registry()), source="bandit")
     await publisher.start()
     await publisher.publish([Output("policies", f"default/{e['feature']}", "policy", e) for e in policies])
+    await publisher.publish([Output("controls", r.key, "control", r.event(), r.place) for r in controls])
     announced = folder / "ports.json"
     announced.unlink(missing_ok=True)
     monkeypatch.setenv("FLYWHEEL_PORT_FILE", str(announced))
@@ -120,16 +124,24 @@ def essence(answer: Any) -> tuple[Any, ...]:
 
 
 KINDS = ["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static"]
+HELD = {
+    "disabled": (Item("c1", "disable", ("strong",)), Item("over", "disable", ("cheap",), expires_us=1)),
+    "pinned": (Item("c2", "pin", ("cheap",)),),
+    "paused": (Item("c3", "pause"), Item("c4", "disable", ("strong",))),
+}
+"""What the controller has in force for features of their own."""
 
 
 async def test_http_grpc_and_in_process_decide_and_log_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = [*KINDS, "stale", "unknown"]
+    features = [*KINDS, "stale", "unknown", *HELD]
     policies = [*(policy(kind) for kind in KINDS), policy("ucb1", feature="stale", stale_after_s=1.0)]
+    policies += [policy("thompson_beta", feature=feature) for feature in HELD]
+    controls = [Record("default", feature, "controller", 1, 0, items) for feature, items in HELD.items()]
     asked = [(f"{feature}-{n}", feature, context) for feature in features for n, context in enumerate(CONTEXTS)]
     answers: dict[str, list[tuple[Any, ...]]] = {}
     facts: dict[str, dict[str, dict[str, Any]]] = {}
     for way in ("http", "grpc", "in_process"):
-        async with router(tmp_path / way, monkeypatch, *policies) as running:
+        async with router(tmp_path / way, monkeypatch, *policies, controls=controls) as running:
             if way == "grpc":
                 async with grpc.aio.insecure_channel(running.grpc_target) as channel:
                     stub = decide_pb2_grpc.DeciderStub(channel)
@@ -153,7 +165,12 @@ async def test_http_grpc_and_in_process_decide_and_log_alike(tmp_path: Path, mon
     }
     assert plain["http"] == plain["grpc"] == plain["in_process"]
     assert {event["decider"] for event in facts["in_process"].values()} == {"client"}
-    assert {answer[-1] for answer in answers["http"]} == {"policy", "stale_policy", "unknown_feature"}
+    reasons = {"policy", "stale_policy", "unknown_feature", "nothing_eligible", "paused"}
+    assert {answer[-1] for answer in answers["http"]} == reasons
+    under = {event["feature"]: event["control"] for event in facts["http"].values() if event["control"]}
+    assert under == {"disabled": "c1", "pinned": "c2", "paused": "c3+c4"}
+    held = [event for event in facts["http"].values() if event["feature"] in HELD]
+    assert not any(event["arm"] == "strong" or "strong" in event["arms"] for event in held)
 
 
 async def test_a_client_follows_new_policies_and_keeps_deciding_without_a_router(

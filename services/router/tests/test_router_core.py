@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from router_parts import KEY, policy, request
 
 from flywheel.budget.leases import Reservation
+from flywheel.control import Item, Record
 from flywheel.events import Codec, load_registry
 from flywheel.policy import Decision
 from flywheel_router.answers import AnswerWriter, answer, json_value
@@ -51,6 +52,20 @@ def test_a_decision_is_logged_with_all_its_propensities() -> None:
     assert (event["reason"], event["fallback"], event["decider"]) == ("policy", False, "router")
     assert event["context"] == {"plan": "pro", "n_chars": "120.0"}
     assert event["policy_age_ms"] == 60_000.0
+
+
+def test_a_control_makes_the_same_request_a_new_decision_and_ends_by_the_clock() -> None:
+    deciding = Deciding(policy())
+    first = deciding()
+    control = Record(
+        "default", "support", "person", 1, NOW_US, (Item("c", "disable", (first.arm,)),), NOW_US + 60_000_000
+    )
+    assert deciding.board.controls.update(control.event())
+    second = deciding()
+    assert second.arm != first.arm and second.control == "c" and first.arm not in second.arms
+    assert sum(second.propensities) == pytest.approx(1.0)
+    assert deciding(now_us=NOW_US + 60_000_000) is first
+    assert [event.get("control") for event in deciding.logged] == [None, "c"]
 
 
 def test_only_eligible_arms_are_chosen() -> None:

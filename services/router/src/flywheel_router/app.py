@@ -175,8 +175,11 @@ class PolicyPage:
         while True:
             changed = self._changed
             tag, events = self._board.snapshot(project)
+            control_tag, controls = self._board.controls.snapshot(project)
+            tag = f'{tag[:-1]}.{control_tag}"' if controls else tag
             if tag != known:
-                return Response(orjson.dumps({"policies": events}), 200, {"etag": tag}, "application/json")
+                body = orjson.dumps({"policies": events, "controls": controls})
+                return Response(body, 200, {"etag": tag}, "application/json")
             if self._closed:
                 return Response(None, 304, {"etag": tag})
             try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from flywheel.control import ControlBoard
 from flywheel.policy import CompiledPolicy, compile_policy
 
 
@@ -26,6 +27,8 @@ class PolicyBoard:
         self._held: dict[str, Held] = {}
         self._by_feature: dict[tuple[str, str], Held] = {}
         self._projects: frozenset[str] = frozenset()
+        self.controls = ControlBoard()
+        """What is in force beside the policies."""
         self.revision = 0
         """Counts the changes."""
 
@@ -55,6 +58,10 @@ class PolicyBoard:
     def get(self, project: str, feature: str) -> Held | None:
         """The newest version for a feature, or None."""
         return self._by_feature.get((project, feature))
+
+    def compiled(self, held: Held | None, now_us: int) -> CompiledPolicy | None:
+        """A policy as it decides at ``now_us``: under the controls in force."""
+        return self.controls.apply(held.compiled, now_us) if held is not None else None
 
     def serves(self, project: str) -> bool:
         """Whether any feature of the project has a policy."""

@@ -39,16 +39,16 @@ class Option(NamedTuple):
 class Decider:
     """Decides with the policies of a board and remembers the last ``remembered`` decisions.
 
-    The same request id under the same policy version gets the same answer: beyond the memory because the policy is a
-    pure function of both, within it even where the context differs, and without a second record of it. Under a hard
-    budget the arms that can be paid differ from moment to moment, so there it is only the memory that says so; what is
-    remembered is not reserved twice.
+    The same request id under the same policy version and controls gets the same answer: beyond the memory because the
+    policy is a pure function of them, within it even where the context differs, and without a second record of it.
+    Under a hard budget the arms that can be paid differ from moment to moment, so there it is only the memory that says
+    so; what is remembered is not reserved twice.
     """
 
     def __init__(self, board: PolicyBoard, *, remembered: int, spending: Spending | None = None) -> None:
         self._board = board
         self._spending = spending
-        self._made: Recent[tuple[str, str, str, int], Decision] = Recent(remembered)
+        self._made: Recent[tuple[str, str, str, int, str | None], Decision] = Recent(remembered)
 
     def decide(
         self, request: DecideRequest, now_us: int, log: Log, *, now_s: float = 0.0, usable: Usable | None = None
@@ -64,12 +64,13 @@ class Decider:
             NothingUsable: ``usable`` leaves none of the eligible arms.
         """
         held = self._board.get(request.project, request.feature)
-        key = (request.project, request.feature, request.request_id, held.version if held else 0)
+        compiled = self._board.compiled(held, now_us)
+        version, control = (compiled.version, compiled.control) if compiled is not None else (0, None)
+        key = (request.project, request.feature, request.request_id, version, control)
         made = self._made.get(key)
         if made is not None:
             return made
         absence: Absence = "unknown_feature" if self._board.serves(request.project) else "no_policy"
-        compiled = held.compiled if held else None
         allowed = -1
         if usable is not None and compiled is not None:
             mask, allowed = candidates(compiled, request, now_us), usable(compiled)

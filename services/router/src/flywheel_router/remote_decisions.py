@@ -20,7 +20,7 @@ MAX_ENTRIES: Final = 64
 MAX_ENTRY_CHARS: Final = 4096
 TOLERANCE: Final = 1e-6
 REASONS: Final = frozenset(
-    {"policy", "no_policy", "stale_policy", "nothing_eligible", "unknown_feature", "router_away"}
+    {"policy", "no_policy", "stale_policy", "nothing_eligible", "unknown_feature", "router_away", "paused"}
 )
 _TEXTS: Final = ("model", "prompt_name", "prompt_version", "app", "environment", "team", "user_hash", "trace_id")
 _REQUIRED: Final = (
@@ -30,7 +30,7 @@ _REQUIRED: Final = (
 _DEFAULTED: Final = (
     "event_id", "project", "policy", "propensity_error", "params", "fallback", "context", "policy_age_ms",
 )  # fmt: skip
-FIELDS: Final = frozenset({*_REQUIRED, *_DEFAULTED, *_TEXTS, "user"})
+FIELDS: Final = frozenset({*_REQUIRED, *_DEFAULTED, *_TEXTS, "user", "control"})
 _OVERHEAD_BYTES: Final = 128
 _ITEMS_AT_ONCE: Final = 8
 MAX_ITEM_BYTES: Final = 64 * 1024
@@ -122,13 +122,14 @@ def read_decision(item: object, hash_user: Callable[[str, str], str | None], now
     if item.get("user") is not None and "user_hash" not in event:
         user = read_text(item["user"], "user", MAX_ID_CHARS, problems)
         event["user_hash"] = hash_user(event["project"], user)
+    if item.get("control") is not None:
+        event["control"] = read_text(item["control"], "control", MAX_ENTRY_CHARS, problems)
     event["propensity"] = _probability(item.get("propensity"), "propensity", problems)
     event["arms"], event["propensities"] = _distribution(item, event["arm"], event["propensity"], problems)
     if problems:
         raise RequestInvalid(problems)
-    event["event_id"] = event_id(
-        "decision", event["project"], event["feature"], event["request_id"], event["policy_version"]
-    )
+    parts = ["decision", event["project"], event["feature"], event["request_id"], event["policy_version"]]
+    event["event_id"] = event_id(*parts, *([event["control"]] if "control" in event else []))
     if item.get("event_id", event["event_id"]) != event["event_id"]:
         raise RequestInvalid([Problem("event_id", f"is not the id of this decision, {event['event_id']}")])
     return event

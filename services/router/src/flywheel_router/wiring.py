@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flywheel.control import ControlInvalid
 from flywheel.events import Codec, load_registry
 from flywheel.journal import open_slot, orphans
 from flywheel.observe import Health, Metrics, announce_port, flush_traces, logger, operations_app, serve, tracer
@@ -28,6 +29,7 @@ from flywheel_router.service import DecideService, wall_clock_us
 from flywheel_router.settings import RouterSettings
 
 POLICIES: Final = "policies"
+CONTROLS: Final = "controls"
 _DRAIN_S: Final = 5.0
 _GRACE_S: Final = 3.0
 _REPORT_S: Final = 0.25
@@ -47,6 +49,7 @@ class Parts:
     log: DecisionLog
     leases: Leases
     table: CompactedTable
+    controls: CompactedTable
     on_policy: OnPolicy
     health: Health
     metrics: Metrics
@@ -79,14 +82,17 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
     page = PolicyPage(board, health)
     on_policy = follow(board, metrics, page.changed)
     table = CompactedTable(chosen, POLICIES, codec, on_policy)
+    controls = CompactedTable(chosen, CONTROLS, codec, follow_controls(board, metrics, page.changed))
     health.set_ready("policies", False, "not read to their end yet")
+    health.set_ready("controls", False, "not read to their end yet")
     health.set_ready("budgets", False, "not read to their end yet")
     gateway = build_gateway(
         settings, service=service, board=board, log=log, prices=prices, health=health, metrics=metrics
     )
     app = RouterApp(service, remote, page, health, metrics, gateway=gateway.app if gateway else None)
     return Parts(
-        settings, chosen, app, page, service, log, leases, table, on_policy, health, metrics, prices, gateway
+        settings, chosen, app, page, service, log, leases, table, controls, on_policy, health, metrics, prices,
+        gateway,
     )  # fmt: skip
 
 
@@ -109,6 +115,23 @@ def follow(board: PolicyBoard, metrics: Metrics, changed: Callable[[], None]) ->
     return update
 
 
+def follow_controls(board: PolicyBoard, metrics: Metrics, changed: Callable[[], None]) -> OnPolicy:
+    """What is done with each control that is read. One that makes no sense is logged, and what was held stays."""
+    log = logger("router.controls")
+
+    def update(key: str, event: dict[str, Any] | None) -> None:
+        try:
+            if not board.controls.update(event):
+                return
+        except ControlInvalid as error:
+            log.error("control cannot be used", key=key, field=error.field, detail=error.message)
+            return
+        metrics.count("control_updates_total", 1, feature=event["feature"] if event else "")
+        changed()
+
+    return update
+
+
 async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = None) -> None:
     """Serve HTTP and gRPC until ``stop`` is set; then answer what is under way, send what is logged, and return.
 
@@ -123,6 +146,8 @@ async def run(settings: RouterSettings, stop: asyncio.Event, bus: Bus | None = N
     background = {
         _task("policies", parts.table.run()),
         _task("policies-ready", _policies_ready(parts)),
+        _task("controls", parts.controls.run()),
+        _task("controls-ready", _controls_ready(parts)),
         _task("budgets-ready", _budgets_ready(parts)),
         *(_task(topic, table.run()) for topic, table in parts.leases.tables.items()),
         _task("decision-log", _send_log(parts)),
@@ -175,6 +200,11 @@ async def _until_one_ends(tasks: set[asyncio.Task[Any]]) -> None:
 async def _policies_ready(parts: Parts) -> None:
     await parts.table.ready.wait()
     parts.health.set_ready("policies", True)
+
+
+async def _controls_ready(parts: Parts) -> None:
+    await parts.controls.ready.wait()
+    parts.health.set_ready("controls", True)
 
 
 async def _budgets_ready(parts: Parts) -> None:

@@ -73,6 +73,7 @@ SERVICES: Final = (
     _service("router", secrets=("user_hash_key",), http=8082, grpc=8083),
     _service("bandit", health="ops", ops=8085),
     _service("budget", health="ops", ops=8087),
+    _service("controller", health="ops", ops=8091),
     _service("recorder", health="ops", http=8123, ops=8124, folders={f"{_PREFIX}_CLICKHOUSE_PATH": "clickhouse"}),
 )
 

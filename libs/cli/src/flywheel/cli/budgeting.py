@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from flywheel.budget import Budget, BudgetInvalid, changed_identity
-from flywheel.cli.live_topics import KafkaAway, live_partitions
-from flywheel.cli.publishing import ApplyFailed, newest_of
-from flywheel.events import Codec, load_registry
-from flywheel.stream import KafkaBus, Output, Publisher, Unavailable
+from flywheel.cli.publishing import ApplyFailed, asked, newest_of
+from flywheel.events import Codec
+from flywheel.stream import KafkaBus, Output, Publisher
 
 BUDGETS: Final = "budgets"
 STATES: Final = "budget-states"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +92,12 @@ async def apply_budgets(
 
     Raises ``ApplyFailed``.
     """
-    return await _asked(bootstrap, "publishing budgets", lambda bus, codec: _apply(bus, codec, budgets, all_of))
+    return await asked(bootstrap, "publishing budgets", lambda bus, codec: _apply(bus, codec, budgets, all_of))
 
 
 async def standings(bootstrap: str) -> list[Standing]:
     """Return where every instance stands that anything is known of. Raises ``ApplyFailed``."""
-    return await _asked(bootstrap, "reading budgets", _standings)
-
-
-async def _asked(bootstrap: str, doing: str, work: Callable[[KafkaBus, Codec], Coroutine[Any, Any, T]]) -> T:
-    try:
-        # Asked first, as it fails at once where nobody listens, and reading a topic would wait.
-        await live_partitions(bootstrap)
-        return await work(KafkaBus(bootstrap, client_id="flywheel-cli"), Codec(load_registry()))
-    except KafkaAway as error:
-        raise ApplyFailed(f"{doing}: {error}") from error
-    except (Unavailable, TimeoutError) as error:
-        raise ApplyFailed(f"{doing} at Kafka {bootstrap}: {error or 'no answer in time'}") from error
+    return await asked(bootstrap, "reading budgets", _standings)
 
 
 async def _apply(

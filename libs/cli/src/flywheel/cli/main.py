@@ -26,6 +26,9 @@ COMMANDS: Final = {
     "policy": "policies",
     "charter": "charters",
     "budget": "budgets",
+    "control": "controls",
+    "changes": "changes",
+    "rollback": "changes",
     "config": "configuring",
 }
 """Each command and its module; loaded when it is used, as some need numerics and Kafka and others nothing."""

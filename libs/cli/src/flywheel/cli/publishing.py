@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flywheel.cli.live_topics import KafkaAway, live_partitions
 from flywheel.events import Codec, event_id, load_registry
@@ -15,6 +16,7 @@ from flywheel.stream import CompactedTable, KafkaBus, Output, Publisher, Unavail
 
 TOPIC: Final = "charters"
 READ_S: Final = 20.0
+T = TypeVar("T")
 
 
 class ApplyFailed(RuntimeError):
@@ -67,6 +69,18 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
     except (Unavailable, TimeoutError) as error:
         raise ApplyFailed(f"publishing the charter to Kafka at {bootstrap}: {error or 'no answer in time'}") from error
     return Applied(charter.project, charter.feature, revision, digest, changed=True)
+
+
+async def asked(bootstrap: str, doing: str, work: Callable[[KafkaBus, Codec], Coroutine[Any, Any, T]]) -> T:
+    """Return what ``work`` does with a broker. Raises ``ApplyFailed``, which says what was being done."""
+    try:
+        # Asked first, as it fails at once where nobody listens, and reading a topic would wait.
+        await live_partitions(bootstrap)
+        return await work(KafkaBus(bootstrap, client_id="flywheel-cli"), Codec(load_registry()))
+    except KafkaAway as error:
+        raise ApplyFailed(f"{doing}: {error}") from error
+    except (Unavailable, TimeoutError) as error:
+        raise ApplyFailed(f"{doing} at Kafka {bootstrap}: {error or 'no answer in time'}") from error
 
 
 async def newest_of(bus: KafkaBus, codec: Codec, topic: str) -> dict[str, dict[str, Any]]:

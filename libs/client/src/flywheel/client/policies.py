@@ -11,6 +11,7 @@ from typing import Final
 import httpx
 import orjson
 
+from flywheel.control import ControlBoard, ControlInvalid
 from flywheel.policy import CompiledPolicy, compile_policy
 
 _log = logging.getLogger("flywheel.client")
@@ -32,17 +33,19 @@ class PolicyFollower:
 
     def _reset(self) -> None:
         self._policies: Mapping[str, CompiledPolicy] = {}
+        self._controls = ControlBoard()
         self._loaded = threading.Event()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def get(self, feature: str, wait_s: float) -> CompiledPolicy | None:
-        """The policy of a feature; the first time it may wait ``wait_s`` seconds for the router."""
+        """The policy of a feature, under the controls in force; the first time it may wait ``wait_s`` seconds for the
+        router."""
         if not self._loaded.is_set():
             self._start()
             self._loaded.wait(wait_s)
-        return self._policies.get(feature)
+        return self._controls.apply(self._policies.get(feature), time.time_ns() // 1000)
 
     @property
     def serves(self) -> bool:
@@ -56,9 +59,9 @@ class PolicyFollower:
 
     def forget_parent(self) -> None:
         """In a child after ``fork``: keep what is known, follow anew."""
-        known = self._policies
+        known, controls = self._policies, self._controls
         self._reset()
-        self._policies = known
+        self._policies, self._controls = known, controls
 
     def stop(self) -> None:
         """Stop following; a poll under way ends with the process."""
@@ -92,7 +95,14 @@ class PolicyFollower:
                 self._stop.wait(0.5)
             return tag
         reply.raise_for_status()
-        events = orjson.loads(reply.content)["policies"]
+        answer = orjson.loads(reply.content)
+        events = answer["policies"]
+        controls = ControlBoard()
+        for event in answer.get("controls", ()):
+            try:
+                controls.update(event)
+            except (ControlInvalid, KeyError, TypeError) as error:
+                _log.warning("a control cannot be used: %s", error)
         compiled: dict[str, CompiledPolicy] = {}
         for event in events:
             try:
@@ -101,7 +111,7 @@ class PolicyFollower:
                 _log.warning("policy of %s cannot be used: %s", event.get("feature"), error)
                 if (held := self._policies.get(event.get("feature"))) is not None:
                     compiled[event["feature"]] = held
-        self._policies = compiled
+        self._policies, self._controls = compiled, controls
         self._loaded.set()
         found: str | None = reply.headers.get("etag")
         return found

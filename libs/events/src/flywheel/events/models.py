@@ -22,6 +22,35 @@ class EventModel(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+class Action(EventModel):
+    """One step in the life of a change that the controller or a person made, proposed or refused to make."""
+
+    event_id: str
+    action_id: str
+    project: str
+    feature: str = ""
+    occurred_at: Micros
+    state: str
+    kind: str
+    arms: tuple[str, ...] = ()
+    by: str = "controller"
+    rule: str = ""
+    rules_version: Long = 0
+    priority: Long = 0
+    cause: tuple[str, ...] = ()
+    cause_kind: str = ""
+    scope: dict[str, str] = Field(default_factory=dict)
+    value_before: float | None = None
+    value_after: float | None = None
+    applied_at: Micros | None = None
+    verify_by: Micros | None = None
+    expires_at: Micros | None = None
+    undo: str = ""
+    reason: str = ""
+    change: str = ""
+    dry_run: bool = False
+
+
 class Alert(EventModel):
     """Something a person or the controller should know. The same id is the same alert."""
 
@@ -193,6 +222,54 @@ class Charter(EventModel):
     digest: str
 
 
+class ControlItem(EventModel):
+    """One thing in force."""
+
+    control_id: str
+    kind: str
+    arms: tuple[str, ...] = ()
+    expires_at: Micros | None = None
+    reason: str = ""
+
+
+class Control(EventModel):
+    """What is in force for a feature, said by one owner. Compacted: the newest revision of a key wins, and a person's record stands in place of the controller's."""
+
+    event_id: str
+    project: str
+    feature: str
+    occurred_at: Micros
+    owner: str
+    revision: Long
+    lifted: bool = False
+    by: str = ""
+    reason: str = ""
+    expires_at: Micros | None = None
+    items: tuple[ControlItem, ...] = ()
+
+
+class ControlEntry(EventModel):
+    """One entry of the ledger that the controller is a function of: a fact passed on, or the time."""
+
+    event_id: str
+    project: str
+    occurred_at: Micros
+    kind: str
+    feature: str = ""
+    body: str = ""
+
+
+class ControlRules(EventModel):
+    """What the controller does about which alert, for a project."""
+
+    event_id: str
+    project: str
+    occurred_at: Micros
+    revision: Long
+    rules_yaml: str
+    digest: str
+
+
 class DeadLetter(EventModel):
     """An input that could not be processed, whole, with why."""
 
@@ -271,6 +348,7 @@ class Decision(EventModel):
     output_tokens_bound: Long | None = None
     downgraded_from: str | None = None
     budget_price: float | None = None
+    control: str | None = None
 
 
 class Evaluation(EventModel):
@@ -520,6 +598,7 @@ class Reprice(EventModel):
 
 
 MODELS: dict[str, type[EventModel]] = {
+    "action": Action,
     "alert": Alert,
     "arm_summary": ArmSummary,
     "budget": Budget,
@@ -527,6 +606,9 @@ MODELS: dict[str, type[EventModel]] = {
     "budget_state": BudgetState,
     "call_content": CallContent,
     "charter": Charter,
+    "control": Control,
+    "control_entry": ControlEntry,
+    "control_rules": ControlRules,
     "dead_letter": DeadLetter,
     "dead_letter_action": DeadLetterAction,
     "decision": Decision,

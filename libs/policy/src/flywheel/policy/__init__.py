@@ -2,6 +2,7 @@
 
 from flywheel.policy.charter import ArmSpec, Charter, PolicySpec
 from flywheel.policy.charter_yaml import CharterInvalid, Problem, parse_charter
+from flywheel.policy.constrained import Constraint, constrain
 from flywheel.policy.decide import (
     Arm,
     CompiledPolicy,
@@ -27,6 +28,7 @@ __all__ = [
     "CharterInvalid",
     "CompiledPolicy",
     "Composition",
+    "Constraint",
     "DecideRequest",
     "Decision",
     "Evidence",
@@ -41,6 +43,7 @@ __all__ = [
     "choice_probabilities",
     "compile_policy",
     "compose",
+    "constrain",
     "decide",
     "decision_event",
     "default_arm",

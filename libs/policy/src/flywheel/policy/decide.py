@@ -24,7 +24,7 @@ _MAX_CONTEXT_TEXT = 256
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 _NO_CONTEXT: Mapping[str, Value] = MappingProxyType({})
 
-Reason = Literal["policy", "no_policy", "stale_policy", "nothing_eligible", "unknown_feature"]
+Reason = Literal["policy", "no_policy", "stale_policy", "nothing_eligible", "unknown_feature", "paused"]
 
 
 class DecideRequest(NamedTuple):
@@ -74,6 +74,8 @@ class Decision(NamedTuple):
     output_tokens_bound: int | None = None
     downgraded_from: str | None = None
     budget_price: float | None = None
+    control: str | None = None
+    """Ids of the controls it was made under, joined by ``+``."""
 
 
 class Arm(NamedTuple):
@@ -114,6 +116,8 @@ class CompiledPolicy:
     full_mask: int
     prefix: blake2b
     framed_version: bytes
+    paused: bool = False
+    control: str | None = None
     subsets: dict[int, _Subset] = field(default_factory=dict, compare=False)
 
     def eligible(self, context: Mapping[str, Value]) -> int:
@@ -168,7 +172,7 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
         ),
         full_mask=sum(1 << index for index, arm in enumerate(declared) if arm["enabled"]),
         prefix=_prefix("decision", policy_event["project"], policy_event["feature"]),
-        framed_version=_framed(str(policy_event["policy_version"])),
+        framed_version=framed(str(policy_event["policy_version"])),
     )
     if compiled.full_mask:
         compiled.subset(compiled.full_mask)
@@ -201,19 +205,20 @@ def _prefix(*parts: str) -> blake2b:
     """Return the state of ``event_id``'s hash after its first parts, so that they are hashed once per policy."""
     digest = blake2b(digest_size=16)
     for part in parts:
-        digest.update(_framed(part))
+        digest.update(framed(part))
     return digest
 
 
-def _framed(part: str) -> bytes:
+def framed(part: str) -> bytes:
+    """Return a part as ``event_id`` hashes it."""
     data = part.encode()
     return len(data).to_bytes(8, "big") + data
 
 
 def _identity(compiled: CompiledPolicy, request_id: str) -> str:
-    """Return ``event_id("decision", project, feature, request_id, version)``."""
+    """Return ``event_id("decision", project, feature, request_id, version)``, then the controls in force."""
     digest = compiled.prefix.copy()
-    digest.update(_framed(request_id) + compiled.framed_version)
+    digest.update(framed(request_id) + compiled.framed_version)
     return digest.hexdigest()
 
 
@@ -228,8 +233,8 @@ def decide(
     """Return the arm for a request; ``now_us`` only tells whether the policy is stale. ``allowed`` are the arms, of
     those in `candidates`, that budgets leave, a bit each; at least one of them must be.
 
-    Without a policy the request's own default serves, flagged with ``absence``. A stale policy, or no eligible arm,
-    gives the policy's default arm, flagged. A fallback has propensity 1: it was certain.
+    Without a policy the request's own default serves, flagged with ``absence``. A stale or paused policy, or no
+    eligible arm, gives the policy's default arm, flagged. A fallback has propensity 1: it was certain.
     """
     if compiled is None:
         arm = default_arm(None, request)
@@ -239,22 +244,24 @@ def decide(
     identity = _identity(compiled, request.request_id)
     about = (compiled.feature, compiled.version, compiled.kind, age_us / 1000.0, compiled.context)
     if 0 < compiled.stale_after_us < age_us:
-        return _certain(identity, compiled.default, "stale_policy", about)
+        return _certain(identity, compiled.default, "stale_policy", about, compiled.control)
+    if compiled.paused:
+        return _certain(identity, compiled.default, "paused", about, compiled.control)
     mask = compiled.eligible(request.context) if compiled.rules else compiled.full_mask
     if not mask:
-        return _certain(identity, compiled.default, "nothing_eligible", about)
+        return _certain(identity, compiled.default, "nothing_eligible", about, compiled.control)
     subset = compiled.subset(mask & allowed)
     index = bisect_right(subset.cumulative, uniform(identity))
     arm = subset.arms[index]
     return Decision(
         identity, arm.name, subset.propensities[index], subset.names, subset.propensities, subset.error,
-        arm.model, arm.prompt_name, arm.prompt_version, arm.params, False, "policy", *about,
+        arm.model, arm.prompt_name, arm.prompt_version, arm.params, False, "policy", *about, control=compiled.control,
     )  # fmt: skip
 
 
 def candidates(compiled: CompiledPolicy, request: DecideRequest, now_us: int) -> int:
     """Return the arms that `decide` draws from, a bit each; 0 when the default arm is certain."""
-    if 0 < compiled.stale_after_us < now_us - compiled.occurred_at_us:
+    if compiled.paused or 0 < compiled.stale_after_us < now_us - compiled.occurred_at_us:
         return 0
     return compiled.eligible(request.context) if compiled.rules else compiled.full_mask
 
@@ -267,11 +274,15 @@ def default_arm(compiled: CompiledPolicy | None, request: DecideRequest) -> Arm:
 
 
 def _certain(
-    identity: str, arm: Arm, reason: Reason, about: tuple[str, int, str, float | None, tuple[str, ...]]
+    identity: str,
+    arm: Arm,
+    reason: Reason,
+    about: tuple[str, int, str, float | None, tuple[str, ...]],
+    control: str | None = None,
 ) -> Decision:
     return Decision(
         identity, arm.name, 1.0, (arm.name,), (1.0,), 0.0,
-        arm.model, arm.prompt_name, arm.prompt_version, arm.params, True, reason, *about,
+        arm.model, arm.prompt_name, arm.prompt_version, arm.params, True, reason, *about, control=control,
     )  # fmt: skip
 
 
@@ -316,6 +327,8 @@ def decision_event(
             "downgraded_from": decision.downgraded_from,
             "budget_price": decision.budget_price,
         }
+    if decision.control is not None:
+        event["control"] = decision.control
     return event
 
 

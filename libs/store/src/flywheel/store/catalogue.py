@@ -24,12 +24,15 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         "budget": "budgets",
         "budget_state": "budget_states",
         "alert": "alerts",
+        "control": "controls",
+        "action": "actions",
+        "control_rules": "control_rules",
         "dead_letter": "dead_letters",
         "reprice": "reprices",
     }
 )
 """The table of each recorded event. ``arm_summary`` is internal to the bandit, ``budget_entry`` and ``lease`` to the
-budget service and those who hold money: these are not recorded."""
+budget service and those who hold money, ``control_entry`` to the controller: these are not recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ async def run_stages(
     health = process.health
     for part in (first.name, second.name, needs):
         health.set_ready(part, False, "starting")
-    behind, ahead = _runner(process, second), _runner(process, first)
+    behind, ahead = runner_of(process, second), runner_of(process, first)
     async with asyncio.TaskGroup() as group:
         group.create_task(table.run())
         group.create_task(behind.run())
@@ -92,7 +92,8 @@ async def run_stages(
         await behind.stop()
 
 
-def _runner(process: Process, stage: Stage) -> Runner:
+def runner_of(process: Process, stage: Stage) -> Runner:
+    """Return the runner of one stage."""
     settings = process.settings
     return Runner(
         service=process.service,

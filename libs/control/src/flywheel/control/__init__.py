@@ -1,0 +1,19 @@
+"""What is in force beside the policies, and the rules by which the controller changes it."""
+
+from flywheel.control.board import ControlBoard
+from flywheel.control.records import ControlInvalid, Item, Record, in_force
+from flywheel.control.rules import Rule, RulesInvalid, Signal, Step, Tree, parse_rules
+
+__all__ = [
+    "ControlBoard",
+    "ControlInvalid",
+    "Item",
+    "Record",
+    "Rule",
+    "RulesInvalid",
+    "Signal",
+    "Step",
+    "Tree",
+    "in_force",
+    "parse_rules",
+]

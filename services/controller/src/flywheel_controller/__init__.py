@@ -1,0 +1,1 @@
+"""The controller: acts on alerts by declared rules, verifies, takes back."""

@@ -1,0 +1,83 @@
+"""Entries of the ledger: what the intake writes and the act stage reads. What comes back is input like any other."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flywheel.stream import Reject
+from flywheel_controller.core.book import Alert, Declared, KnownArm
+
+LEDGER: Final = "control-ledger"
+KINDS: Final = ("alert", "charter", "policy", "control", "rules", "tick")
+MAX_NAME: Final = 512
+MAX_SCOPE: Final = 32
+MAX_TITLE: Final = 300
+
+
+def body_of(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
+    """Return what an entry carries."""
+    try:
+        found = json.loads(value["body"])
+    except (ValueError, RecursionError):
+        return Reject("not_json", "body", "must be a JSON object")
+    return found if isinstance(found, dict) else Reject("not_json", "body", "must be a JSON object")
+
+
+def as_body(value: Mapping[str, Any]) -> str:
+    """Return values as the text of a body; the same values give the same text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def figure(value: Any) -> float | None:
+    """Return a finite number, None for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def alert_body(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
+    """Return the parts of an ``alert`` event that rules look at."""
+    if not 0 < len(value["alert_id"]) <= MAX_NAME:
+        return Reject("out_of_range", "alert_id", f"must be 1 to {MAX_NAME} characters")
+    if value["state"] not in ("firing", "acknowledged", "resolved"):
+        return Reject("out_of_range", "state", f"{value['state']!r} is none of firing, acknowledged, resolved")
+    scope = value["scope"]
+    if len(scope) > MAX_SCOPE or any(len(name) > MAX_NAME or len(text) > MAX_NAME for name, text in scope.items()):
+        return Reject("out_of_range", "scope", f"at most {MAX_SCOPE} dimensions of {MAX_NAME} characters")
+    attributes = value["attributes"]
+    return {
+        "alert_id": value["alert_id"],
+        "kind": value["kind"][:MAX_NAME],
+        "severity": value["severity"],
+        "firing": value["state"] != "resolved",
+        "scope": dict(scope),
+        "title": value["title"][:MAX_TITLE],
+        "value": figure(value["value"]),
+        "threshold": figure(value["threshold"]),
+        "observed": figure(attributes.get("observed")),
+        "expected": figure(attributes.get("expected")),
+        "said_us": value["occurred_at"],
+    }
+
+
+def alert_in(body: Mapping[str, Any], now_us: int) -> Alert:
+    """Return the alert of a body, heard of at ``now_us``."""
+    return Alert(
+        alert_id=body["alert_id"], feature=body["scope"].get("feature", ""), kind=body["kind"],
+        severity=body["severity"], scope=body["scope"], title=body["title"], value=body["value"],
+        threshold=body["threshold"], observed=body["observed"], expected=body["expected"], firing=body["firing"],
+        said_us=body["said_us"], first_us=now_us, last_us=now_us,
+    )  # fmt: skip
+
+
+def declared_in(body: Mapping[str, Any], now_us: int) -> tuple[Declared, str, list[KnownArm]]:
+    """Return a charter, its default arm and its arms. It was declared when it says, or now where that lies ahead."""
+    at_us = min(body["at_us"], now_us)
+    declared = Declared(body["revision"], body["digest"], body["text"], body["event_id"], at_us)
+    arms = [KnownArm(arm["name"], arm["model"], arm["enabled"]) for arm in body["arms"]]
+    return declared, body["default"], arms

@@ -1,0 +1,245 @@
+"""The default rules: what is done about what, how it is judged and taken back."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from flywheel.control import Item, parse_rules
+from flywheel.control.shipped import default_rules_text
+from flywheel.stream import Reject, Skip
+
+_spec = importlib.util.spec_from_file_location("controller_parts", Path(__file__).with_name("conftest.py"))
+assert _spec and _spec.loader
+parts = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(parts)
+BAD = {"value": 0.08, "threshold": 0.01}
+ONE_RULE = """version: 2
+limits: {{per_hour: {per_hour}, per_feature_per_hour: {per_feature}}}
+rules:
+  - name: errors
+    when: {{kind: error_rate}}
+    do: [{{action: disable}}]
+    cooldown: 1s
+    verify: {{within: 60s}}
+    expires_after: 2m
+    flaps: {{most: {most}, within: 24h}}
+"""
+
+
+@pytest.fixture
+def world():
+    made = parts.World()
+    made.charter(1, at_s=0)
+    made.policy(1, {"strong": 0.8, "cheap": 0.7, "other": 0.3})
+    return made
+
+
+def test_errors_after_a_change_take_it_back_and_that_is_verified(world):
+    world.charter(2, at_s=3600)
+    world.alert("e", "error_rate", at_s=3700, **BAD)
+    assert world.prompts() == ["1"] and world.controls() == []
+    (applied,) = [a for a in world.actions() if a["state"] == "applied"]
+    assert applied["kind"] == "rollback" and applied["cause"] == ["e"] and applied["expires_at"] is None
+    assert applied["verify_by"] == applied["applied_at"] + 600_000_000 and applied["value_before"] == pytest.approx(7.0)
+    world.resolve("e", "error_rate", at_s=3900)
+    world.ticks(3900 + 86_400, 600)
+    assert world.steps() == [("rollback", "applied"), ("rollback", "verified")]
+    assert world.prompts() == ["1"] and world.told() == []
+
+
+def test_a_rollback_without_effect_is_undone_and_a_person_is_told(world):
+    world.charter(2, at_s=3600)
+    world.alert("e", "error_rate", at_s=3700, **BAD)
+    world.alert("e", "error_rate", at_s=4000, value=0.075, threshold=0.01)  # hardly better
+    world.ticks(4400)
+    assert world.prompts() == ["1", "2"]
+    assert world.steps() == [("rollback", "applied"), ("rollback", "undone")]
+    assert world.told() == [("action_failed", "firing")]
+    world.ticks(20_000, 60)
+    assert world.steps()[2:] == []  # given up: nothing more about this alert
+    world.resolve("e", "error_rate", at_s=20_001)
+    assert world.told()[-1] == ("action_failed", "resolved")
+
+
+def test_half_the_deviation_gone_is_an_effect(world):
+    world.charter(2, at_s=3600)
+    world.alert("e", "error_rate", at_s=3700, **BAD)
+    world.alert("e", "error_rate", at_s=4000, value=0.04, threshold=0.01)
+    world.ticks(4400)
+    assert world.steps()[:2] == [("rollback", "applied"), ("rollback", "verified")]
+
+
+def test_an_old_change_is_not_blamed_and_the_arm_goes_until_the_cause_is_over(world):
+    world.charter(2, at_s=3600)
+    world.alert("e", "error_rate", at_s=3600 + 7300, **BAD)
+    assert world.controls() == [("disable", ("strong",))] and world.prompts() == []
+    world.resolve("e", "error_rate", at_s=11_200)
+    world.ticks(11_200 + 590)
+    assert world.controls() == [("disable", ("strong",))]
+    world.ticks(11_200 + 660)
+    assert world.controls() == []
+    assert world.steps() == [("disable", "applied"), ("disable", "verified"), ("disable", "returned")]
+
+
+def test_two_arms_may_be_disabled_and_the_last_never(world):
+    for at, arm in enumerate(("strong", "cheap", "other")):
+        world.alert(arm, "error_rate", at_s=10_000 + at, scope={"feature": "support", "arm": arm}, **BAD)
+    assert sorted(world.controls()) == [("disable", ("cheap",)), ("disable", ("strong",))]
+    assert world.steps("refused")[0][1].startswith("impossible")
+    assert world.told() == [("action_impossible", "firing")]
+
+
+def test_a_model_in_trouble_goes_from_every_feature_that_has_it(world):
+    world.charter(1, feature="search", at_s=10)
+    world.alert("m", "error_rate", at_s=10_000, scope={"provider": "openai", "model": "gpt-4o"}, **BAD)
+    assert world.controls("support") == world.controls("search") == [("disable", ("strong",))]
+    world.resolve("m", "error_rate", at_s=10_100, scope={"provider": "openai", "model": "gpt-4o"})
+    world.ticks(10_800)
+    assert world.controls("support") == world.controls("search") == []
+
+
+def test_dear_calls_go_to_the_cheapest_acceptable_arm(world):
+    world.alert("c", "cost_per_call", at_s=10_000, attributes={"observed": "0.03", "expected": "0.01"})
+    assert world.controls() == [("pin", ("cheap",))]
+
+
+def test_the_cheapest_arm_is_not_taken_when_it_is_bad(world):
+    world.now_s = 100
+    world.policy(2, {"strong": 0.9, "cheap": 0.2, "other": 0.8})
+    world.alert("c", "cost_per_call", at_s=10_000, attributes={"observed": "0.03", "expected": "0.01"})
+    assert world.controls() == [("pin", ("other",))]
+
+
+def test_quality_down_a_fifth_pauses_what_is_tried_and_slow_decay_is_only_proposed(world):
+    scope = {"feature": "support"}
+    world.alert("q", "quality", at_s=30_000, scope=scope, attributes={"observed": "0.72", "expected": "0.8"})
+    assert world.controls() == [] and world.steps() == [("propose", "proposed")]
+    assert world.told() == [("action_proposed", "firing")]
+    world.alert("q", "quality", at_s=30_060, scope=scope, attributes={"observed": "0.6", "expected": "0.8"})
+    assert world.controls() == [("pause", ("strong",))]
+    world.ticks(30_060 + 1900)
+    assert world.controls() == [] and world.told()[-1] == ("action_failed", "firing")
+
+
+def test_a_rule_of_higher_priority_takes_over_and_a_lower_one_waits(world):
+    scope = {"feature": "support"}
+    world.alert("q", "quality", at_s=30_000, scope=scope, attributes={"observed": "0.5", "expected": "0.8"})
+    world.alert("c", "cost_per_call", at_s=30_001, attributes={"observed": "0.03", "expected": "0.01"})
+    assert world.controls() == [("pin", ("cheap",))]
+    world.tick(30_100)
+    assert world.steps() == [("pause", "applied"), ("pause", "superseded"), ("pin", "applied"), ("pause", "refused")]
+    assert world.steps("refused") == [("pause", "priority: rule cost holds the feature")]
+
+
+def test_what_comes_back_again_and_again_ends_with_a_person(world):
+    world.rules(1, ONE_RULE.format(per_hour=100, per_feature=100, most=2))
+    for n in range(4):
+        world.alert("e", "error_rate", at_s=1000 * n + 1000, **BAD)
+        world.resolve("e", "error_rate", at_s=1000 * n + 1030)
+        world.ticks(1000 * n + 1900)
+    assert world.steps().count(("disable", "applied")) == world.steps().count(("disable", "expired")) == 2
+    assert world.steps("refused")[-1] == ("disable", "flapping: done 2 times within 86400 s")
+    assert ("action_flapping", "firing") in world.told()
+
+
+def test_no_more_changes_in_an_hour_than_declared(world):
+    world.rules(1, ONE_RULE.format(per_hour=2, per_feature=1, most=100))
+    for n, feature in enumerate(("f1", "f2", "f3")):
+        world.charter(1, feature=feature, at_s=10 + n)
+    for n, feature in enumerate(("f1", "f1", "f2", "f3")):
+        scope = {"feature": feature, "arm": ("strong", "cheap", "strong", "strong")[n]}
+        world.alert(f"e{n}", "error_rate", at_s=10_000 + n, scope=scope, **BAD)
+    assert [world.controls(f) for f in ("f1", "f2", "f3")] == [[("disable", ("strong",))]] * 2 + [[]]
+    assert [why.split(":")[0] for _, why in world.steps("refused")] == ["limit", "limit"]
+    applied_s = [(a["occurred_at"] - parts.T0) / 1e6 for a in world.actions() if a["state"] == "applied"]
+    world.ticks(14_000)
+    later_s = [(a["occurred_at"] - parts.T0) / 1e6 for a in world.actions() if a["state"] == "applied"]
+    assert applied_s == [10_000, 10_002] and later_s[2] >= 13_600  # what had to wait is done when there is room
+
+
+def test_a_person_wins_and_gives_back(world):
+    world.alert("e", "error_rate", at_s=10_000, **BAD)
+    world.now_s = 10_010
+    world.person(1, Item("mine", "pin", ("strong",)), expires_s=20_000)
+    assert world.controls() == []
+    world.alert("c", "cost_per_call", at_s=10_020, attributes={"observed": "0.03", "expected": "0.01"})
+    assert world.controls() == []
+    world.ticks(19_990, 600)
+    taken = [("disable", "applied"), ("override", "applied"), ("disable", "overridden")]
+    assert world.steps() == [*taken, ("disable", "refused"), ("pin", "refused")]
+    assert {why for _, why in world.steps("refused")} == {"override: a person's control is in force"}
+    assert world.controls() == []
+    world.ticks(20_100, 30)
+    assert ("override", "expired") in world.steps()
+    assert world.controls() == [("disable", ("strong",))]  # it still fires
+
+
+def test_a_person_lifts_what_they_said(world):
+    world.person(5, Item("mine", "pin", ("cheap",)))
+    world.person(4, Item("old", "pin", ("strong",)))
+    assert isinstance(world.verdicts[-1], Skip)
+    world.person(6, lifted=True)
+    assert world.steps() == [("override", "applied"), ("override", "lifted")]
+
+
+def test_a_newer_charter_of_a_person_ends_a_rollback_and_is_not_touched(world):
+    world.charter(2, at_s=3600)
+    world.alert("e", "error_rate", at_s=3700, **BAD)
+    world.charter(3, at_s=3800)
+    world.ticks(4400)
+    assert world.steps()[:2] == [("rollback", "applied"), ("rollback", "superseded")]
+    assert world.prompts() == ["1"]
+
+
+def test_a_person_who_took_the_same_revision_is_said_again(world):
+    world.charter(2, at_s=3600)
+    world.alert("e", "error_rate", at_s=3700, **BAD)
+    assert world.revisions["support"] == 3
+    world.charter(9, at_s=3701, revision=3)
+    assert world.prompts() == ["1", "9"] and world.revisions["support"] == 4
+    assert world.steps()[:2] == [("rollback", "applied"), ("rollback", "superseded")]
+
+
+def test_in_dry_run_it_only_says_what_it_would_do(world):
+    world.rules(1, default_rules_text().replace("mode: act", "mode: dry_run").replace("version: 1", "version: 7"))
+    world.charter(2, at_s=3600)
+    world.alert("e", "error_rate", at_s=3700, **BAD)
+    world.alert("d", "drift", at_s=3800)
+    world.ticks(20_000, 300)
+    assert world.steps() == [("rollback", "proposed"), ("propose", "proposed")]
+    assert [a["dry_run"] for a in world.actions()] == [True, False]
+    assert {output.topic for output in world.said} == {"actions"}
+
+
+def test_late_repeated_and_foreign_reports_change_nothing(world):
+    world.alert("e", "error_rate", at_s=10_000, **BAD)
+    world.alert("e", "error_rate", at_s=10_000, **BAD)
+    world.resolve("e", "error_rate", at_s=10_100)
+    before = list(world.said)
+    world.alert("e", "error_rate", at_s=10_200, occurred_at=parts.T0 + 10_000_000_000, **BAD)
+    assert isinstance(world.verdicts[-1], Skip)
+    world.alert("b", "budget_threshold", at_s=10_201, scope={"team": "cx"})
+    world.alert("own", "action_failed", at_s=10_202)
+    assert isinstance(world.verdicts[-1], Skip)
+    assert world.said == before
+
+
+def test_what_makes_no_sense_is_refused_with_its_field(world):
+    world.alert("x" * 600, "error_rate")
+    world.alert("e", "error_rate", state="burning")
+    world.rules(1, "version: 1\nrules: []\n")
+    world.person(1, Item("c", "pin", ()))
+    world._enter({"event_id": "e", "project": "acme", "occurred_at": 0, "kind": "what"})
+    world._enter({"event_id": "e", "project": "acme", "occurred_at": 0, "kind": "alert", "body": "[1"})
+    world._enter({"event_id": "e", "project": "acme", "occurred_at": 0, "kind": "alert", "body": "{}"})
+    fields = [verdict.field for verdict in world.verdicts if isinstance(verdict, Reject)]
+    assert fields == ["alert_id", "state", "rules", "items.0.arms", "kind", "body", "body"]
+    assert world.said == []
+
+
+def test_the_default_rules_are_what_the_documentation_says():
+    tree = parse_rules(default_rules_text())
+    assert [(rule.name, rule.priority) for rule in tree.rules][:3] == [("errors", 100), ("cost", 80), ("quality", 60)]
