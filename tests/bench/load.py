@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import cast
@@ -34,13 +34,16 @@ class Load:
         return len(self.latencies_ms) / self.seconds
 
 
-def http_request(method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> bytes:
-    """A whole HTTP/1.1 request as bytes, ready to be written to a connection."""
+def http_request(
+    method: str, path: str, body: bytes = b"", content_type: str = "application/json", *, headers: Sequence[str] = ()
+) -> bytes:
+    """A whole HTTP/1.1 request as bytes, ready to be written to a connection. ``headers``: further lines."""
     lines = [
         f"{method} {path} HTTP/1.1",
         "host: 127.0.0.1",
         f"content-type: {content_type}",
         f"content-length: {len(body)}",
+        *headers,
     ]
     return "\r\n".join([*lines, "", ""]).encode() + body
 

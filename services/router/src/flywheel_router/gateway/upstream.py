@@ -1,16 +1,14 @@
-"""Calling a provider over HTTP. The only module of the gateway that opens a connection."""
+"""Calling a provider over HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from typing import Any, Protocol
 
 import httpx
 
+from flywheel_router.gateway.connections import Connections
 from flywheel_router.gateway.providers import Provider
-
-_MOST_CONNECTIONS: Final = 1000
-_KEEPALIVE_S: Final = 30.0
 
 
 class NotReached(Exception):
@@ -69,8 +67,12 @@ class HttpxReply:
         return found
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        stream = self._response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        if self._response.headers.get("content-encoding", "identity") != "identity":
+            raise Broken("encoded")  # nothing but identity was accepted
         try:
-            async for chunk in self._response.aiter_bytes():
+            async for chunk in stream:
                 yield chunk
         except httpx.TimeoutException as error:
             raise TimedOut(type(error).__name__) from error
@@ -78,32 +80,32 @@ class HttpxReply:
             raise Broken(type(error).__name__) from error
 
     async def close(self) -> None:
-        await self._response.aclose()
+        stream = self._response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        await stream.aclose()
 
 
 class HttpxUpstream:
-    """Keeps connections to every provider. The proxy variables of the environment are not looked at: where calls go is
-    what the providers' file says."""
+    """Calls providers through a transport of httpx, without httpx's client around it: nothing of what that does
+    (redirects, cookies, proxies of the environment) is wanted here, and it costs as much as the call."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        limits = httpx.Limits(
-            max_connections=_MOST_CONNECTIONS,
-            max_keepalive_connections=_MOST_CONNECTIONS,
-            keepalive_expiry=_KEEPALIVE_S,
-        )
-        self._client = httpx.AsyncClient(transport=transport, limits=limits, trust_env=False, follow_redirects=False)
-        self._timeouts: dict[str, httpx.Timeout] = {}
+        """``transport``: None for ``Connections``."""
+        self._transport = transport or Connections()
+        self._known: dict[tuple[str, str], tuple[httpx.URL, httpx.Headers, dict[str, Any]]] = {}
 
     async def ask(self, provider: Provider, endpoint: str, body: bytes) -> HttpxReply:
         """See ``Upstream``. Only connecting has a timeout of its own; the rest is bounded by whoever waits."""
-        timeout = self._timeouts.get(provider.name)
-        if timeout is None:
-            timeout = self._timeouts[provider.name] = httpx.Timeout(None, connect=provider.connect_timeout_s)
-        request = self._client.build_request(
-            "POST", provider.url(endpoint), content=body, headers=provider.headers(endpoint), timeout=timeout
-        )
+        key = (provider.name, endpoint)
+        known = self._known.get(key)
+        if known is None:
+            url = httpx.URL(provider.url(endpoint))
+            headers = httpx.Headers([("host", url.netloc.decode("ascii")), *provider.headers(endpoint)])
+            known = self._known[key] = (url, headers, {"timeout": {"connect": provider.connect_timeout_s}})
+        url, headers, extensions = known
+        request = httpx.Request("POST", url, headers=headers, content=body, extensions=extensions)
         try:
-            return HttpxReply(await self._client.send(request, stream=True))
+            return HttpxReply(await self._transport.handle_async_request(request))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             raise NotReached(type(error).__name__) from error
         except httpx.TimeoutException as error:
@@ -113,4 +115,4 @@ class HttpxUpstream:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._transport.aclose()

@@ -1,0 +1,252 @@
+"""A transport for httpx that is light: HTTP/1.1 connections kept open, parsed by httptools inside asyncio's protocols.
+
+httpx's own transport costs more CPU for a call than deciding, charging and logging it together (``tests/bench`` has the
+figures). This one speaks httpx's interface, so any other transport (a proxy, HTTP/2) can stand in its place. It knows
+requests whose body is there, and no more; redirects, cookies and compression are not its business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, Final, cast
+
+import httptools
+import httpx
+
+_KEPT_S: Final = 4.0
+"""An idle connection is not used again after this: servers commonly close theirs after five seconds."""
+_MOST_CONNECTIONS: Final = 1000
+_MOST_BUFFERED: Final = 1 << 20
+_MOST_HEADER_BYTES: Final = 64 << 10
+Origin = tuple[bool, str, int]
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; it carries one request at a time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._paused = False
+        self._header_bytes = 0
+        self._framed = False
+        self.error: httpx.TransportError | None = None
+        self.closed = False
+        self.idle_s = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.headed = self.complete = self.reusable = self._framed = False
+        self._header_bytes = 0
+
+    # -- what asyncio tells -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not asserted: uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(httpx.RemoteProtocolError(f"not HTTP: {type(error).__name__}"))
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        if self.headed and not self._framed:
+            self.complete = True  # an answer without a length ends with its connection
+        elif not self.complete:
+            self._fail(httpx.ReadError("the connection was lost"))
+        self.reusable = False
+        self._wake()
+
+    # -- what the parser tells ----------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            self._fail(httpx.RemoteProtocolError("the head of the answer is too long"))
+        lower = name.lower()
+        self._framed |= lower in (b"content-length", b"transfer-encoding")
+        self.headers.append((lower, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.headed = self.status >= 200
+        self._framed |= self.status in (204, 304)
+
+    def on_body(self, body: bytes) -> None:
+        self._parts.append(body)
+        self._buffered += len(body)
+        if self._buffered > _MOST_BUFFERED and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if not self.headed:  # 100 Continue and the like go before the answer
+            self._reset()
+            return
+        self.complete = True
+        self.reusable = bool(self._parser.should_keep_alive()) and not self.closed
+
+    # -- what the transport asks --------------------------------------------------------------------------------------
+
+    async def ask(self, request: bytes) -> None:
+        """Send a request; return when the head of its answer is there."""
+        assert self._transport is not None
+        self._reset()
+        self._transport.write(request)
+        while not self.headed:
+            await self._changed()
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body of the answer as it comes."""
+        while True:
+            if self._parts:
+                data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+                self._parts.clear()
+                self._buffered = 0
+                if self._paused and self._transport is not None and not self.closed:
+                    self._paused = False
+                    self._transport.resume_reading()
+                yield data
+            elif self.complete:
+                return
+            else:
+                await self._changed()
+
+    def close(self) -> None:
+        """Break the connection."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _changed(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.closed:
+            raise httpx.ReadError("the connection is closed")
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: httpx.TransportError) -> None:
+        if self.error is None:
+            self.error = error
+        if self._transport is not None and not self.closed:
+            self._transport.abort()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer; closing it gives the connection back, or breaks it where the body has not ended."""
+
+    def __init__(self, connection: _Connection, origin: Origin, pool: Connections) -> None:
+        self._connection, self._origin, self._pool = connection, origin, pool
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._connection.body()
+
+    async def aclose(self) -> None:
+        self._pool.give_back(self._origin, self._connection)
+
+
+class Connections(httpx.AsyncBaseTransport):
+    """The transport. ``extensions["timeout"]["connect"]`` of a request bounds connecting; whoever waits bounds the
+    rest."""
+
+    def __init__(self, verify: ssl.SSLContext | None = None) -> None:
+        """``verify``: how certificates are checked; None: as httpx does."""
+        self._idle: dict[Origin, list[_Connection]] = {}
+        self._used: set[_Connection] = set()
+        self._verify = verify
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request. Raises httpx's errors."""
+        url = request.url
+        secure = url.scheme == "https"
+        origin = (secure, url.host, url.port or (443 if secure else 80))
+        connection = self._reused(origin) or await self._connect(origin, request.extensions)
+        self._used.add(connection)
+        try:
+            await connection.ask(_written(request))
+        except BaseException:
+            connection.close()
+            self._used.discard(connection)
+            raise
+        return httpx.Response(connection.status, headers=connection.headers, stream=_Body(connection, origin, self))
+
+    def give_back(self, origin: Origin, connection: _Connection) -> None:
+        """Take a connection back; a second time does nothing."""
+        if connection not in self._used:
+            return
+        self._used.discard(connection)
+        if connection.complete and connection.reusable and not connection.closed:
+            connection.idle_s = asyncio.get_running_loop().time()
+            self._idle.setdefault(origin, []).append(connection)
+        else:
+            connection.close()
+
+    async def aclose(self) -> None:
+        """Break every connection."""
+        for connection in (*self._used, *(each for kept in self._idle.values() for each in kept)):
+            connection.close()
+        self._used.clear()
+        self._idle.clear()
+
+    def _reused(self, origin: Origin) -> _Connection | None:
+        kept = self._idle.get(origin)
+        fresh_s = asyncio.get_running_loop().time() - _KEPT_S
+        while kept:
+            connection = kept.pop()
+            if not connection.closed and connection.idle_s >= fresh_s:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, origin: Origin, extensions: Any) -> _Connection:
+        secure, host, port = origin
+        if len(self._used) >= _MOST_CONNECTIONS:
+            raise httpx.PoolTimeout(f"{_MOST_CONNECTIONS} connections are in use")
+        if secure and self._verify is None:
+            self._verify = httpx.create_ssl_context(trust_env=False)
+        timeout_s = (extensions.get("timeout") or {}).get("connect")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                made = await loop.create_connection(
+                    _Connection,
+                    host,
+                    port,
+                    ssl=self._verify if secure else None,
+                    server_hostname=host if secure else None,
+                )
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout("connecting took too long") from error
+        except OSError as error:  # ssl.SSLError is one
+            raise httpx.ConnectError(type(error).__name__) from error
+        return made[1]
+
+
+def _written(request: httpx.Request) -> bytes:
+    """A request as bytes. Raises ``httpx.LocalProtocolError`` for a header that would end the head early."""
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    for name, value in request.headers.raw:
+        if b"\n" in value or b"\r" in value:
+            raise httpx.LocalProtocolError("a header holds a line break")
+        lines.append(name + b": " + value)
+    return b"\r\n".join([*lines, b"", request.content])
