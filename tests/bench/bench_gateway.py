@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import orjson
@@ -36,7 +36,6 @@ from harness import Result, percentile, write
 from load import Load, closed_loop, http_request
 
 from flywheel.local.kafka import KafkaNode
-from flywheel.testkit.provider_server import main as serve_provider
 
 COMMAND: Final = "LITELLM_PYTHON=… python tests/bench/run.py gateway"
 CONNECTIONS: Final = 16
@@ -86,10 +85,11 @@ async def measure(port: int, pid: int, made: Iterator[bytes], *, seconds: float)
 async def provider() -> AsyncIterator[int]:
     """The mock provider in a process of its own; yields its port."""
     port = free_port()
-    command = [sys.executable, __file__, "--provider", "--port", str(port)]
+    started = "import uvloop; from flywheel.testkit.provider_server import main; uvloop.run(main())"
+    command = [sys.executable, "-c", started, "--port", str(port)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
     try:
-        await until_open(port)
+        await until_open(port, SETTLE_S)
         yield port
     finally:
         process.terminate()
@@ -193,18 +193,12 @@ async def run(seconds: float, *, dry: bool) -> None:
 
 
 def main() -> None:
-    """Measure, or be the provider."""
+    """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0, help="how long each is kept busy (default 8)")
     parser.add_argument("--dry", action="store_true", help="write no results")
-    parser.add_argument("--provider", action="store_true", help=argparse.SUPPRESS)
-    arguments, rest = parser.parse_known_args()
-    work: Any = run(arguments.seconds, dry=arguments.dry)
-    if arguments.provider:
-        work.close()
-        sys.argv = [sys.argv[0], *rest]
-        work = serve_provider()
-    uvloop.run(work)
+    arguments = parser.parse_args()
+    uvloop.run(run(arguments.seconds, dry=arguments.dry))
 
 
 if __name__ == "__main__":

@@ -119,8 +119,8 @@ class ProviderServer:
                 if request is None:
                     return
                 await self._answer(*request, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the caller hung up, or the loop ends
         finally:
             self._open.discard(writer)
             writer.close()
