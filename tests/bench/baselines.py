@@ -75,7 +75,7 @@ async def asgi_server(app: str = "empty_app", **environ: str) -> AsyncIterator[t
     command += ["--log-level", "warning", "--loop", "uvloop", "--http", "httptools", "--app-dir"]
     process = await asyncio.create_subprocess_exec(*command, str(Path(__file__).parent), env={**os.environ, **environ})
     try:
-        await until_open(port, 60)
+        await until_open(port, 300)
         yield port, process.pid
     finally:
         process.terminate()

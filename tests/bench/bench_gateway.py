@@ -45,7 +45,7 @@ MESSAGES: Final = [
     {"role": "user", "content": "Where is my parcel, and when will it come ? " * 4},
 ]
 START_S: Final = 600.0
-SETTLE_S: Final = 120.0
+SETTLE_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
