@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "showback": "showback",
     "redact": "redact",
     "detect": "detect",
+    "whatif": "whatif",
     "sql": "asking",
     "topics": "topics",
     "tail": "topics",

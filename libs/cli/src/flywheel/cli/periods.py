@@ -37,9 +37,9 @@ def check_period(start_us: int, stop_us: int) -> None:
         raise click.UsageError("--to must be later than --from")
 
 
-def within(start_us: int, stop_us: int) -> str:
-    """The SQL condition on ``occurred_at``."""
+def within(start_us: int, stop_us: int, *, of: str = "") -> str:
+    """The SQL condition on ``occurred_at``; ``of`` is the table's alias with its dot."""
     return (
-        f"occurred_at >= fromUnixTimestamp64Micro({start_us}, 'UTC')"
-        f" AND occurred_at < fromUnixTimestamp64Micro({stop_us}, 'UTC')"
+        f"{of}occurred_at >= fromUnixTimestamp64Micro({start_us}, 'UTC')"
+        f" AND {of}occurred_at < fromUnixTimestamp64Micro({stop_us}, 'UTC')"
     )
