@@ -110,7 +110,7 @@ async def bench(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
     producer = KeptProducer()
     chosen = load_settings(RouterSettings, state_dir=folder, **settings)
     parts = build(chosen, OneProducerBus(producer))  # type: ignore[arg-type]
-    for part in ("policies", "budgets"):
+    for part in ("policies", "controls", "budgets"):
         parts.health.set_ready(part, True)
     parts.leases.spending.opened()
     sending = asyncio.create_task(parts.log.send(producer, parts.health))
