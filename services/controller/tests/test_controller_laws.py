@@ -96,7 +96,7 @@ def lives(world):
     return found
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=HISTORIES, cuts=st.lists(st.integers(0, 200), max_size=6))
 def test_the_same_ledger_gives_the_same_bytes_however_it_is_cut(history, cuts):
     world = play(history)
@@ -105,7 +105,7 @@ def test_the_same_ledger_gives_the_same_bytes_however_it_is_cut(history, cuts):
     assert state == world.state.dump()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=HISTORIES)
 def test_every_action_is_made_once_and_ends_once(history):
     world = play(history)
@@ -127,7 +127,7 @@ def test_every_action_is_made_once_and_ends_once(history):
     assert world.controls("support") == world.controls("search") == []
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=HISTORIES)
 def test_limits_hold_in_every_hour(history):
     world = play(history)
@@ -139,7 +139,7 @@ def test_limits_hold_in_every_hour(history):
         assert sum(m["feature"] == action["feature"] for m in window) <= PER_FEATURE
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=HISTORIES)
 def test_what_is_published_is_what_is_open_and_a_person_wins(history):
     world = play(history)
