@@ -13,10 +13,10 @@ SEEDS ?= 20000
 MINUTES ?= 30
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test quick up down status lint types schemas bench faults soak lock clean
+.PHONY: help demo test quick up down status lint types schemas bench bench-anomaly faults soak lock clean
 
 help: ## List the verbs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock infra/local/bootstrap.lock $(MEMBERS)
 	@command -v $(PYTHON) >/dev/null || { echo "Flywheel needs Python 3.11 or newer: install it, or name it with PYTHON=..." >&2; exit 2; }
@@ -64,6 +64,9 @@ schemas: $(READY) ## Regenerate what is generated from schemas/ and the .proto f
 
 bench: $(READY) ## Measure, beside a baseline in the same run; results go to tests/bench/results/
 	$(BIN)/python tests/bench/run.py
+
+bench-anomaly: $(READY) ## Score the anomaly detector on NAB's series beside a rolling z and half-space trees
+	$(BIN)/python tests/bench/run.py anomaly
 
 faults: $(READY) ## Kill, freeze, cut and poison the running system, row by row (ROWS=...), and count everything
 	$(BIN)/python tests/faults/run.py $(ROWS)

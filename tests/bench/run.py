@@ -14,8 +14,8 @@ from pathlib import Path
 from harness import RESULTS, machine
 
 HERE = Path(__file__).parent
-ASKED_FOR = frozenset({"peer_budget"})
-"""Benchmarks that run only where they are named: they need an environment of their own."""
+ASKED_FOR = frozenset({"peer_budget", "detection"})
+"""Benchmarks that run only where they are named: an environment of their own, or half an hour, is needed."""
 
 
 def benchmarks() -> list[str]:

@@ -6,6 +6,7 @@ What needs River or scipy is imported by name: ``river_detectors``, ``two_sample
 from flywheel.detect.alarms import Alarm, Kind, Scored
 from flywheel.detect.anomaly import AnomalyScorer
 from flywheel.detect.edetector import Change, ChangeDetector
+from flywheel.detect.levels import LevelDetector
 from flywheel.detect.season import DailySeason
 from flywheel.detect.series import SeriesDetector
 from flywheel.detect.silence import Silence, SilenceDetector
@@ -18,6 +19,7 @@ __all__ = [
     "ChangeDetector",
     "DailySeason",
     "Kind",
+    "LevelDetector",
     "Scored",
     "SeriesDetector",
     "Silence",

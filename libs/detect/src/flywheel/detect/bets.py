@@ -10,13 +10,30 @@ from flywheel.detect.state import Stateful
 
 _SIZES: Final = (0.125, 0.25, 0.5, 1.0, 2.0)
 _ODDS: Final = (0.4, 0.7, 1.1, 1.6, 2.5)
-_SHARES: Final = (0.05, 0.1, 0.1, 0.2, 0.05)
+_SHARES: Final = (0.04, 0.08, 0.08, 0.16, 0.04)
 SHIFTS: Final = tuple(size * sign for sign in (1.0, -1.0) for size in _SIZES)
 """Shifts bet on, in standard deviations of the normal score."""
 TILTS: Final = tuple(odds * sign for sign in (1.0, -1.0) for odds in _ODDS)
 """Tilts bet on, in log-odds of the largest value against the smallest."""
-WEIGHTS: Final = _SHARES * 2
-"""The mixture over them; sums to 1."""
+TAIL: Final = 0.1
+HEAVY: Final = 0.25
+"""The two last bets: that the upper, or the lower, tenth of ranks has become a quarter. A level that splits into two,
+or a tail that grows, moves the mean and leaves the middle where it was."""
+WEIGHTS: Final = (*_SHARES, *_SHARES, 0.1, 0.1)
+"""The mixture over shifts (or tilts) and tails; sums to 1."""
+NO_BET: Final = -50.0
+_IN_TAIL: Final = log(HEAVY / TAIL)
+_OUTSIDE: Final = log((1.0 - HEAVY) / (1.0 - TAIL))
+
+
+def shift_bets(rank: float, score: float, factor: float) -> list[float]:
+    """Log of each bet for a rank in (0, 1) and its normal score; ``factor`` ≥ 1 is the over-dispersion to allow for."""
+    half = factor / 2.0
+    upper = (_IN_TAIL if rank > 1.0 - TAIL else _OUTSIDE) / factor
+    lower = (_IN_TAIL if rank < TAIL else _OUTSIDE) / factor
+    return [*[shift * (score - shift * half) for shift in SHIFTS], upper, lower]
+
+
 MOST_VALUES: Final = 12
 REFRESH: Final = 16
 
@@ -57,7 +74,7 @@ class FewValues(Stateful):
     def logs(self, rank: float, factor: float) -> list[float]:
         """Log of each bet for a rank in (0, 1); ``factor`` ≥ 1 is the over-dispersion to allow for."""
         if len(self.values) < 2:
-            return [shift * (rank - 0.5) - shift * shift / 8.0 * factor for shift in SHIFTS]
+            return [NO_BET] * len(WEIGHTS)
         if self.since_refresh >= REFRESH:
             self._refresh()
         scaled = self.scaled[min(bisect_left(self.parts, rank), len(self.scaled) - 1)]
@@ -65,7 +82,7 @@ class FewValues(Stateful):
         return [
             tilt * (scaled - mean) - factor * (norm - tilt * mean)
             for tilt, norm in zip(TILTS, self.norms, strict=False)
-        ]
+        ] + [NO_BET, NO_BET]
 
     def _refresh(self) -> None:
         """Parts, scaled values and log mean tilts by the counts now; the last norm is the mean of the scaled values."""

@@ -7,7 +7,7 @@ from math import exp, sqrt
 from statistics import NormalDist
 from typing import ClassVar, Final
 
-from flywheel.detect.bets import SHIFTS, WEIGHTS, FewValues
+from flywheel.detect.bets import WEIGHTS, FewValues, shift_bets
 from flywheel.detect.dependence import Overdispersion, Whitener
 from flywheel.detect.ranks import GrowingReference
 from flywheel.detect.state import Stateful
@@ -35,12 +35,12 @@ class ChangeDetector(Stateful):
 
     Each observation, less what the one before it explains, becomes a sequential rank ``u`` (``GrowingReference``):
     uniform and independent while nothing changes. Bets on a shift by δ standard deviations of the normal score
-    z = Φ⁻¹(u) multiply by ``e = exp(δ z − δ² κ / 2)``, κ ≥ 1 the over-dispersion seen so far; of a series with few
-    different values (``FewValues``), bets tilt its log-odds instead. Each e has mean at most 1, so the Shiryaev–Roberts
-    sums ``M ← (M + 1) e``, mixed over shifts of both signs, are e-detectors, and an alarm at ``M ≥ A`` comes on average
-    not before A observations and within n of them with probability at most n / A (Shin, Ramdas & Rinaldo 2023,
-    theorem 2.4; Ville's inequality for M − n). Exact for independent observations of any law; for dependent ones as
-    good as whitening and κ are, which the benchmark measures.
+    z = Φ⁻¹(u) multiply by ``e = exp(δ z − δ² κ / 2)``, κ ≥ 1 the over-dispersion seen so far; others are on either tail
+    becoming heavier. Of a series with few different values (``FewValues``) bets tilt the odds. Each e has mean at most
+    1, so the Shiryaev–Roberts sums ``M ← (M + 1) e``, mixed over all bets, are e-detectors, and an alarm at ``M ≥ A``
+    comes on average not before A observations and within n of them with probability at most n / A (Shin, Ramdas &
+    Rinaldo 2023, theorem 2.4; Ville's inequality for M − n). Exact for independent observations of any law; for
+    dependent ones as good as whitening and κ are, which the benchmark measures.
 
     An alarm makes the detector forget: what comes next is the new normal. Its first ``warm_up`` only teach.
     """
@@ -80,9 +80,9 @@ class ChangeDetector(Stateful):
         self.factors: list[float] = [1.0, 1.0]
         self.count = 0
         self.total = 0.0
-        self.wealth: list[float] = [0.0] * len(SHIFTS)
-        self.starts: list[int] = [0] * len(SHIFTS)
-        self.sums: list[float] = [0.0] * len(SHIFTS)
+        self.wealth: list[float] = [0.0] * len(WEIGHTS)
+        self.starts: list[int] = [0] * len(WEIGHTS)
+        self.sums: list[float] = [0.0] * len(WEIGHTS)
 
     def update(self, value: float) -> Change | None:
         """Take in an observation, a finite number; the change, if this one completed the evidence of one."""
@@ -91,18 +91,13 @@ class ChangeDetector(Stateful):
         rank = min(max(self.reference.place(kept), 1e-12), 1.0 - 1e-12)
         score = NORMAL.inv_cdf(rank)
         if self.count >= self.warm_up:
-            logs = self.few.logs(rank, self.factors[0]) if few else self._logs(score)
+            logs = self.few.logs(rank, self.factors[0]) if few else shift_bets(rank, score, self.factors[0])
             found = self._bet(value, logs)
             if found is not None:
                 self.forget()
                 return found
         self._learn(value, kept, score)
         return None
-
-    def _logs(self, score: float) -> list[float]:
-        """Log of each bet on a shift of the normal score."""
-        half = self.factors[0] / 2.0
-        return [shift * (score - shift * half) for shift in SHIFTS]
 
     def _bet(self, value: float, logs: list[float]) -> Change | None:
         evidence, best, best_share = 0.0, 0, -1.0

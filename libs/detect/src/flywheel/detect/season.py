@@ -49,6 +49,10 @@ class DailySeason(Stateful):
         phase = at_us % DAY_US * PHASES // DAY_US
         return self.means[phase] if self.days[phase] >= LEAST_DAYS else None
 
+    def mature(self, at_us: int) -> bool:
+        """Whether the phase of a time was seen on as many days as are remembered."""
+        return self.days[at_us % DAY_US * PHASES // DAY_US] >= MEMORY_DAYS
+
     def update(self, at_us: int, value: float) -> None:
         """Learn from an observation."""
         day, phase = at_us // DAY_US, at_us % DAY_US * PHASES // DAY_US
