@@ -125,7 +125,7 @@ async def router(bootstrap: str, folder: Path) -> AsyncIterator[tuple[int, psuti
         for module, more in (("flywheel_router", {}), ("flywheel_budget", {"FLYWHEEL_OPS_PORT": "0"}))
     ]
     try:
-        async with httpx.AsyncClient() as http, asyncio.timeout(60):
+        async with httpx.AsyncClient() as http, asyncio.timeout(300):
             while not await ready(http, port):
                 await asyncio.sleep(0.1)
         yield port, psutil.Process(process.pid)
@@ -159,7 +159,7 @@ def cpu_s(process: psutil.Process) -> float:
 async def settled(port: int) -> float:
     """Wait until Kafka has every decision; returns the seconds that took."""
     started = time.perf_counter()
-    async with httpx.AsyncClient() as http, asyncio.timeout(60):
+    async with httpx.AsyncClient() as http, asyncio.timeout(300):
         while b"flywheel_decision_log_pending 0.0" not in (await http.get(f"http://127.0.0.1:{port}/metrics")).content:
             await asyncio.sleep(0.05)
     return time.perf_counter() - started
@@ -190,7 +190,7 @@ async def over_http(port: int, process: psutil.Process, empty_port: int) -> None
 
 async def within_budgets(port: int, process: psutil.Process) -> None:
     """The same open loop with and without budgets, in turns: the ratio is what budgets add."""
-    async with httpx.AsyncClient() as http, asyncio.timeout(60):
+    async with httpx.AsyncClient() as http, asyncio.timeout(300):
         for number in range(50):  # every user's account is open
             while not await decides(http, port, number):
                 await asyncio.sleep(0.1)

@@ -95,12 +95,12 @@ class Decider:
         """
         cap = decision.output_tokens_bound
         chosen = Arm(decision.arm, decision.model, decision.prompt_name, decision.prompt_version, decision.params)
-        held = self._board.get(request.project, request.feature)
-        if held is None or held.version != decision.policy_version or len(decision.arms) < 2:
+        compiled = self._board.compiled(self._board.get(request.project, request.feature), now_us)
+        if compiled is None or compiled.version != decision.policy_version or len(decision.arms) < 2:
             return (Option(chosen, cap),)
         chances = dict(zip(decision.arms, decision.propensities, strict=True))
-        caps = self._caps(decision, request, held.compiled, now_us)
-        others = [arm for arm in held.compiled.arms if arm.name in chances and arm.name in caps]
+        caps = self._caps(decision, request, compiled, now_us)
+        others = [arm for arm in compiled.arms if arm.name in chances and arm.name in caps]
         others.sort(key=lambda arm: -chances[arm.name])
         return (Option(chosen, cap), *(Option(arm, caps[arm.name]) for arm in others if arm.name != decision.arm))
 

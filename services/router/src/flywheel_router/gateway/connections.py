@@ -107,6 +107,8 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         while not self.headed:
             await self._changed()
+        if self.error is not None:
+            raise self.error
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body of the answer as it comes."""
