@@ -9,6 +9,8 @@ guard. Each is played against budgets of 0.525, 0.575 … 1.475 of what it reall
 In time: of the budgets that are exceeded, those whose overrun was told at least 20 % of the window before the spend
 passed them. False: of those that are not, those with a warning. Intervals: 95 %, by bootstrap over windows that start
 in the same 5 minutes, as windows overlap; one hour of one service is few independent windows all the same.
+
+Before it, what an oracle reaches that knows the law of the spend, though not its future (`forecast_oracle.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import forecast_oracle
 import numpy as np
 from harness import Result, write
 
@@ -190,7 +193,9 @@ def main() -> None:
     """Judge both on the same windows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path, help="CSV with TIMESTAMP, ContextTokens and GeneratedTokens")
-    trace: Path | None = parser.parse_args().trace
+    parser.add_argument("--oracle", action="store_true", help="only say what one who knows the law could do")
+    arguments = parser.parse_args()
+    trace: Path | None = arguments.trace
     if trace is None:
         folder = data_folder()
         trace = folder / "azure_llm" / "AzureLLMInferenceTrace_conv.csv" if folder else None
@@ -198,6 +203,11 @@ def main() -> None:
         print("no trace here: the shared data folder is absent; name one with --trace")
         return
     every = calls(trace)
+    print(
+        "\n".join(forecast_oracle.lines(every, LENGTHS_MIN, features=FEATURES, early=EARLY, shares=SHARES, seed=SEED))
+    )
+    if arguments.oracle:
+        return
     feature = np.random.default_rng(SEED).integers(0, FEATURES, len(every))
     spends = [every, *([call for call, of in zip(every, feature, strict=True) if of == n] for n in range(FEATURES))]
     first_us, last_us = min(at for at, _ in every), max(at for at, _ in every)

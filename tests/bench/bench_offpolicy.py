@@ -70,7 +70,7 @@ def judge(world: World, drawn: Drawn, run: int, tally: Tally) -> None:
     if refusals(diagnose(weighed)):
         tally.refused += 1
         return
-    truth, logged = world.truth, float(drawn.logged_value(world)[run])
+    truth, logged = world.truth, float(drawn.logged_value[run])
     for one in estimate(weighed, predict(log, target.shape[1]), low=0.0, high=1.0):
         low, high = mean_interval(one.rows, alpha=ALPHA)
         tally.covered[one.name] += low - one.bias_low <= truth <= high + one.bias_high

@@ -40,6 +40,7 @@ def test_intervals_and_sequences_cover_as_often_as_they_say(name: str) -> None:
     world, runs = replace(NAMED[name], rows=600), 250
     drawn = draw(world, runs, np.random.default_rng(SEED))
     covered = dict.fromkeys(("ips", "snips", "dr", "sndr"), 0)
+    gained = dict(covered)
     refuted = 0
     for run in range(runs):
         weighed = seen(world, drawn, run)
@@ -47,6 +48,8 @@ def test_intervals_and_sequences_cover_as_often_as_they_say(name: str) -> None:
         for one in estimate(weighed, model, low=0.0, high=1.0, names=tuple(covered)):
             low, high = mean_interval(one.rows, alpha=0.05)
             covered[one.name] += low <= world.truth <= high
+            low, high = mean_interval(one.rows - weighed.log.reward, alpha=0.05)
+            gained[one.name] += low <= world.truth - drawn.logged_value[run] <= high
         reward, cap = weighed.log.reward, weighed.largest_weight
         rich = [
             log_wealth(value_bettors(r, weighed.weight, cap), truth).max() >= np.log(2 / 0.05)
@@ -54,7 +57,8 @@ def test_intervals_and_sequences_cover_as_often_as_they_say(name: str) -> None:
         ]
         refuted += any(rich)
     # 95 % of 250 with a standard error of 1.4 points; the sequence at every row at once: below 5 %.
-    assert all(0.95 - 3 * 0.014 < count / runs < 0.95 + 3 * 0.014 for count in covered.values()), covered
+    for counts in (covered, gained):
+        assert all(0.95 - 3 * 0.014 < count / runs < 0.95 + 3 * 0.014 for count in counts.values()), counts
     assert refuted / runs < 0.05 + 3 * 0.014
 
 

@@ -44,16 +44,14 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Logs of ``runs``: ``group``, ``arm``, ``reward`` (runs, rows); ``logging`` (runs, rows, arms)."""
+    """Logs of ``runs``: ``group``, ``arm``, ``reward`` (runs, rows); ``logging`` (runs, rows, arms); ``logged_value``
+    (runs) is the logging policy's value over all groups, averaged over the log's rows."""
 
     group: Indices
     arm: Indices
     reward: Array
     logging: Array
-
-    def logged_value(self, world: World) -> Array:
-        """Expected reward of the logging policy, averaged over each log (runs)."""
-        return np.asarray((self.logging * world.mean[self.group]).sum(axis=2).mean(axis=1))
+    logged_value: Array
 
 
 def _softmax(scores: Array, strength: float) -> Array:
@@ -96,30 +94,30 @@ def draw(world: World, runs: int, rng: np.random.Generator) -> Drawn:
     if world.learning is None:
         logging = world.logging[group]
         arm = _drawn(logging, luck)
-        return Drawn(group, arm, rewards(group, arm, chance), logging)
+        value = np.full(runs, float((world.logging * world.mean).sum(axis=1).mean()))
+        return Drawn(group, arm, rewards(group, arm, chance), logging, value)
     logging = np.empty((runs, world.rows, arms))
     arm = np.empty((runs, world.rows), dtype=np.int64)
-    reward = np.empty((runs, world.rows))
+    reward, value, here = np.empty((runs, world.rows)), np.zeros(runs), np.arange(runs)
     for t, learned in _learned(world, group, arm, reward):
-        logging[:, t] = (1 - world.share) * world.logging[group[:, t]] + world.share * learned
+        policy = (1 - world.share) * world.logging + world.share * learned
+        value += (policy * world.mean).sum(axis=2).mean(axis=1) / world.rows
+        logging[:, t] = policy[here, group[:, t]]
         arm[:, t] = _drawn(logging[:, t], luck[:, t])
         reward[:, t] = rewards(group[:, t], arm[:, t], chance[:, t])
-    return Drawn(group, arm, reward, logging)
+    return Drawn(group, arm, reward, logging, value)
 
 
 def _learned(world: World, group: Indices, arm: Indices, reward: Array) -> Iterator[tuple[int, Array]]:
-    """Give each row's learned policy, from what the caller wrote for the rows before."""
+    """Give, before each row, what was learned for every group (runs, groups, arms) from the rows the caller wrote."""
     runs, rows = group.shape
     here = np.arange(runs)
     count, gained = np.ones((runs, *world.mean.shape)), np.full((runs, *world.mean.shape), 0.5)
     for t in range(rows):
-        means = (gained / count)[here, group[:, t]]
+        means = gained / count
         if world.learning == "greedy":
-            yield (
-                t,
-                (means == means.max(axis=1, keepdims=True))
-                / (means == means.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True),
-            )
+            best = means == means.max(axis=2, keepdims=True)
+            yield t, best / best.sum(axis=2, keepdims=True)
         else:
             yield t, _softmax(means, 10.0)
         count[here, group[:, t], arm[:, t]] += 1
