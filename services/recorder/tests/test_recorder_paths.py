@@ -68,6 +68,10 @@ def _as_sent(value: Any) -> Any:
     if isinstance(value, datetime):
         moment = value.replace(tzinfo=UTC)
         return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    if isinstance(value, dict):
+        return {k: _as_sent(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_as_sent(v) for v in value]
     return value
 
 

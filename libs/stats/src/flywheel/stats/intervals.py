@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -22,7 +24,7 @@ def mean_interval(values: Array, *, alpha: float) -> tuple[float, float]:
     variance = float((centred**2).sum()) / (rows - 1)
     if variance <= 0.0:
         return mean, mean
-    skew = float((centred**3).mean()) / variance**1.5
+    skew = float(((centred / math.sqrt(variance)) ** 3).mean())
     quantile = float(special.stdtrit(rows - 1, 1 - alpha / 2))
     error = (variance / rows) ** 0.5
     return mean - error * _unskewed(quantile, skew, rows), mean - error * _unskewed(-quantile, skew, rows)
