@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 from budget_parts import budget, declare, spending
 from gateway_parts import ASKED, CODEC, priced, providers_file
@@ -88,3 +89,39 @@ async def test_passing_through_is_refused_where_a_budget_holds(tmp_path, monkeyp
         reply = await post(router, "r1", model="openai/gpt-4o")
         assert provider.seen == []
     assert reply.status_code == 402 and reply.json()["error"]["code"] == "budget_unreserved"
+
+
+async def test_what_cannot_be_sent_gives_its_reservation_back(tmp_path, monkeypatch):
+    deep = []
+    for _ in range(400):
+        deep = [deep]
+    async with paid(tmp_path, monkeypatch, "50") as (router, provider):
+        reply = await post(router, "r1", tools=deep)
+        (call,) = await calls_of(router)
+        assert provider.seen == []
+    assert reply.status_code == 400 and "nested" in reply.json()["error"]["message"]
+    assert (call["status"], call["error_type"], call["cost_usd"]) == ("ERROR", "not_writable", None)
+
+
+async def test_a_stream_whose_caller_left_is_read_to_its_end_where_a_reservation_pays(tmp_path, monkeypatch):
+    async with paid(tmp_path, monkeypatch, "50", max_output_tokens=50) as (router, provider):
+        for model in ("gpt-4o", "gpt-4o-mini"):
+            provider.will(model, Behaviour(text="one two three four five six", gap_s=0.03))
+        body = json.dumps({**ASKED, "stream": True}).encode()
+        told = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
+        headers = [(b"x-flywheel-team", b"cx"), (b"x-request-id", b"r1")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+        sent = []
+
+        async def receive():
+            return told.pop(0)
+
+        async def send(message):
+            sent.append(message)
+
+        await router.parts.app(scope, receive, send)
+        (call,) = await calls_of(router)
+        assert provider.seen[0].finished
+    assert sent[0]["status"] == 200 and not any(b"six" in each.get("body", b"") for each in sent)
+    assert (call["status"], call["error_type"], call["output_tokens"]) == ("CANCELLED", "caller_gone", 6)
+    assert call["cost_usd"] > 0 and call["flags"] == []

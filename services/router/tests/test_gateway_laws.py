@@ -140,8 +140,8 @@ def test_attempts_end_and_never_do_harm(data, reserved, left_s, uniform):
 
 @pytest.mark.parametrize(
     ("status", "ending"),
-    [(400, "invalid"), (413, "invalid"), (422, "invalid"), (401, "refused"), (404, "refused"), (429, "rate_limited"),
-     (408, "server_error"), (500, "server_error"), (529, "server_error")],
+    [(400, "invalid"), (413, "invalid"), (422, "invalid"), (401, "refused"), (404, "refused"), (302, "refused"),
+     (429, "rate_limited"), (408, "server_error"), (500, "server_error"), (529, "server_error")],
 )  # fmt: skip
 def test_what_a_status_means(status, ending):
     assert ending_of_status(status) == ending

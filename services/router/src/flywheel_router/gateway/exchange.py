@@ -142,11 +142,14 @@ class Exchange:
             opened.retry_after_s = max(0.0, circuit.retry_at_s - opened.started_s)
             return self._ended(opened, "unavailable", "circuit_open")
         try:
-            body = upstream_body(self.asked, attempt.model, option.arm, option.cap, provider.cap_param)
+            attempt.body = upstream_body(self.asked, attempt.model, option.arm, option.cap, provider.cap_param)
+            opened.sent = orjson.dumps(attempt.body)
         except Refused:
             self._ended(opened, "invalid", "no_tokens_left")
             raise
-        attempt.body, opened.sent = body, orjson.dumps(body)
+        except TypeError:  # what was read may still be nested too deeply to be written
+            self._ended(opened, "invalid", "not_writable")
+            raise Refused(400, "the body is nested too deeply") from None
         change = circuit.begin(opened.started_s)
         if change is not None:
             self._tell(option, change)

@@ -103,7 +103,7 @@ def outcome_of(ending: Ending) -> Literal["ok", "error", "timeout", "neutral"]:
 
 def ending_of_status(status: int) -> Ending:
     """What an HTTP status that is no success means."""
-    if status in (401, 402, 403, 404):
+    if status < 400 or status in (401, 402, 403, 404):  # where it would redirect to is not in the providers' file
         return "refused"
     if status == 429:
         return "rate_limited"
