@@ -99,6 +99,13 @@ def test_a_daily_season_is_learned_and_what_breaks_it_is_seen():
     assert not [place for place, kind in kinds if kind == "level_change" and place < 720]
 
 
+def test_a_series_of_days_has_no_season_and_its_shift_is_a_level_change():
+    rng = np.random.default_rng(21)
+    rows = judged(np.concatenate([rng.normal(5, 1, 500), rng.normal(8, 1, 60)]).tolist(), every_us=1_440 * MINUTE_US)
+    places = [place for place, row in enumerate(rows) for alarm in row.alarms if alarm.kind == "level_change"]
+    assert len(places) == 1 and 500 <= places[0] < 515
+
+
 def test_a_constant_series_says_nothing_until_it_moves():
     rows = judged([7.0] * 1_000 + [7.5] + [7.0] * 10)
     assert [place for place, row in enumerate(rows) if row.alarms] == [1_000]

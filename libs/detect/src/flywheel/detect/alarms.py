@@ -13,8 +13,9 @@ class Alarm:
     """Something to look at.
 
     ``expected`` and ``observed`` are in the units of the series (for silence: seconds between observations; for drift:
-    typical absolute deviation); ``statistic`` and ``threshold`` are the detector's own, and ``statistic >= threshold``.
-    ``since_us`` says when it is likely to have begun (microseconds since the epoch).
+    mean absolute normal score of ranks, 0.8 where nothing changed); ``statistic`` and ``threshold`` are the detector's
+    own, and ``statistic >= threshold``. ``since_us`` says when it is likely to have begun (microseconds since the
+    epoch).
     """
 
     kind: Kind

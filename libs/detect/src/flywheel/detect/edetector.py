@@ -53,6 +53,7 @@ class ChangeDetector(Stateful):
         "reference",
         "run_length",
         "salt",
+        "score",
         "starts",
         "sums",
         "total",
@@ -78,6 +79,7 @@ class ChangeDetector(Stateful):
         self.reference = GrowingReference(self.salt)
         self.whitener, self.dispersion, self.few = Whitener(), Overdispersion(), FewValues()
         self.factors: list[float] = [1.0, 1.0]
+        self.score = 0.0
         self.count = 0
         self.total = 0.0
         self.wealth: list[float] = [0.0] * len(WEIGHTS)
@@ -89,7 +91,7 @@ class ChangeDetector(Stateful):
         few = self.few.holds
         kept = value if few else self.whitener.innovation(value)
         rank = min(max(self.reference.place(kept), 1e-12), 1.0 - 1e-12)
-        score = NORMAL.inv_cdf(rank)
+        score = self.score = NORMAL.inv_cdf(rank)
         if self.count >= self.warm_up:
             logs = self.few.logs(rank, self.factors[0]) if few else shift_bets(rank, score, self.factors[0])
             found = self._bet(value, logs)

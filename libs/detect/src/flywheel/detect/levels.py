@@ -18,7 +18,8 @@ class LevelDetector(Stateful):
     """Alarms when the level or the spread of a series is another than it was, at a stated rate of false alarms.
 
     Both are watched on what the daily season leaves, once it is known and predicts better than the level; when that
-    turns, both start anew. The spread is that of absolute deviations from the mean. It is watched where a series has
+    turns, both start anew. The spread is that of the absolute normal scores of the level's ranks, which are
+    independent while nothing changes, as deviations from an estimated mean are not. It is watched where a series has
     more than 12 different values, and of a seasonal one from the seventh day on, as deviations shrink while the season
     is learned. Each of the two errs at most as often as ``ChangeDetector`` says.
     """
@@ -49,24 +50,22 @@ class LevelDetector(Stateful):
     def _watch(self, at_us: int, value: float, usual: float | None) -> Alarm | None:
         base = usual if self.seasonal and usual is not None else 0.0
         self._remember(at_us)
-        whitener = self.changes.whitener
-        off = abs(value - base - whitener.mean) if whitener.count else None
         change = self.changes.update(value - base)
         if change is not None:
-            if self.seasonal:
-                self.season.shift(change.since - change.before)
+            self.season.shift(change.since - change.before)
             self.spread.forget()
             since = self._time(change.length)
             evidence = (base + change.before, base + change.since, change.statistic, change.threshold)
             return Alarm("level_change", at_us, since, *evidence, "e-detector on sequential ranks")
-        if off is None or self.changes.few.holds or (self.seasonal and not self.season.mature(at_us)):
+        if self.changes.few.holds or (self.seasonal and not self.season.mature(at_us)):
             return None
-        drift = self.spread.update(off)
+        drift = self.spread.update(abs(self.changes.score))
         if drift is None:
             return None
+        self.changes.forget()
         since = self._time(drift.length)
         evidence = (drift.before, drift.since, drift.statistic, drift.threshold)
-        return Alarm("drift", at_us, since, *evidence, "e-detector on sequential ranks of absolute deviations")
+        return Alarm("drift", at_us, since, *evidence, "e-detector on sequential ranks of absolute normal scores")
 
     def _switch(self) -> None:
         """Begin or end to take the season out; what was learned of levels is then of no use."""

@@ -12,16 +12,29 @@ MEMORY_DAYS: Final = 7
 LEAST_DAYS: Final = 2
 MARGIN: Final = 0.9
 LEAST_JUDGED: Final = 48
+MOST_LEVEL: Final = 1_000
 
 
 class DailySeason(Stateful):
     """Means of 288 five-minute phases of the UTC day, each of about its last seven days.
 
-    Its worth is measured one step ahead: the squared error of the phase's mean against that of a moving level, over
-    what came after two days. ``useful`` holds while the season's error is below 0.9 of the level's.
+    Its worth is measured one step ahead: the squared error of the phase's mean against that of a moving level with the
+    same memory, or the season would seem good where it is only quicker; over what came after two days.
+    ``useful`` holds while the season's error is below 0.9 of the level's.
     """
 
-    __slots__ = ("days", "judged", "last_day", "level", "level_error", "means", "season_error", "seen", "total")
+    __slots__ = (
+        "days",
+        "judged",
+        "last_day",
+        "level",
+        "level_error",
+        "means",
+        "remembered",
+        "season_error",
+        "seen",
+        "total",
+    )
 
     def __init__(self) -> None:
         self.means: list[float] = [0.0] * PHASES
@@ -30,6 +43,7 @@ class DailySeason(Stateful):
         self.last_day: list[int] = [-1] * PHASES
         self.level = 0.0
         self.total = 0
+        self.remembered = 0
         self.judged = 0.0
         self.season_error = 0.0
         self.level_error = 0.0
@@ -62,13 +76,16 @@ class DailySeason(Stateful):
             self.level_error = keep * self.level_error + (1.0 - keep) * (value - self.level) ** 2
             self.judged += 1.0
         self.total += 1
-        self.level += (value - self.level) / min(self.total, 1_000)
+        self.level += (value - self.level) / min(self.total, max(self.remembered, 1), MOST_LEVEL)
         if self.last_day[phase] != day:
             per_day = self.seen[phase] / self.days[phase] if self.days[phase] else 1.0
-            self.seen[phase] = min(self.seen[phase], round(per_day * (MEMORY_DAYS - 1)))
+            forgotten = max(self.seen[phase] - round(per_day * (MEMORY_DAYS - 1)), 0)
+            self.seen[phase] -= forgotten
+            self.remembered -= forgotten
             self.days[phase] = min(self.days[phase] + 1, MEMORY_DAYS)
             self.last_day[phase] = day
         self.seen[phase] += 1
+        self.remembered += 1
         self.means[phase] += (value - self.means[phase]) / self.seen[phase]
 
     def shift(self, by: float) -> None:
