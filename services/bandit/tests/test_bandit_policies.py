@@ -49,10 +49,20 @@ def test_the_better_arm_is_chosen_more_and_all_shards_count(facts):
 def test_what_an_arm_was_is_forgotten(facts):
     before = [("strong", 1.0), ("cheap", 0.5)] * 60
     after = [("strong", 0.0), ("cheap", 0.5)] * 60
-    policy = taught(facts, before + after)
+    kept = facts.charter(facts.CHARTER.replace("explore_floor", "on_change: keep, explore_floor"))
+    policy = taught(facts, before + after, charter=kept)
     strong, cheap = policy["arms"]
     assert strong["mean"] < 0.35 and cheap["mean"] > 0.4
     assert strong["weight"] + cheap["weight"] == pytest.approx(50 / 0.6931 * (1 - 2 ** (-240 / 50)), rel=0.02)
+
+
+def test_before_a_change_nothing_of_the_changed_arm_counts(facts):
+    slow = facts.charter(facts.CHARTER.replace("50 outcomes", "5000 outcomes"))
+    before, after = [("strong", 1.0), ("cheap", 0.5)] * 40, [("strong", 0.0), ("cheap", 0.5)] * 20
+    policy = taught(facts, before + after, charter=slow)
+    strong, cheap = policy["arms"]
+    assert strong["weight"] == pytest.approx(20, abs=5) and strong["mean"] < 0.25
+    assert cheap["weight"] == pytest.approx(28, abs=5) and cheap["mean"] > 0.4
 
 
 def test_a_charter_that_rewards_otherwise_starts_anew_and_one_that_does_not_goes_on(facts):

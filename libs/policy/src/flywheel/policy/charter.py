@@ -202,7 +202,7 @@ class Prior(_Model):
 
 
 class PolicySpec(_Model):
-    """How arms are chosen."""
+    """How arms are chosen. ``on_change``: what came before an arm's reward changed is forgotten, or kept."""
 
     kind: Annotated[PolicyKind, BeforeValidator(_kind)] = "thompson_beta"
     half_life: Annotated[HalfLife, BeforeValidator(_half_life)] | None = None
@@ -210,6 +210,7 @@ class PolicySpec(_Model):
     epsilon: Number = Field(0.1, ge=0, le=1)
     default: Name | None = None
     stale_after: Seconds | None = None
+    on_change: Literal["forget", "keep"] = "forget"
     prior: Prior = Prior()
 
     @property

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from flywheel.events import event_id
+from flywheel.policy.change import changes
 from flywheel.policy.charter import ArmSpec, Charter
 from flywheel.policy.propensity import (
     BetaPosterior,
@@ -37,6 +38,8 @@ from flywheel.policy.propensity import (
 )
 from flywheel.policy.summary import Evidence, Summary, weigh
 
+KEPT_AFTER_CHANGE = 8.0
+"""Outcomes that an arm's earlier rewards are worth after another arm changed."""
 UNTRIED_SCORE = 1e9
 """Score of an arm UCB1 knows nothing of: above any other."""
 _NO_EVIDENCE = 1e-9
@@ -57,7 +60,7 @@ def build_policy(
     for summary in summaries:
         merged.merge(summary)
     spec = charter.policy
-    evidence = weigh(merged, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s)
+    evidence = believed_evidence(charter, merged)
     arms = [_arm(arm) for arm in charter.arms]
     _believe(charter, arms, [evidence.get(arm.name, Evidence()) for arm in charter.arms])
     enabled = [arm for arm in arms if arm["enabled"]]
@@ -81,6 +84,43 @@ def build_policy(
         "arms": arms,
         "context": list(charter.context),
     }
+
+
+def believed_evidence(charter: Charter, summary: Summary) -> Mapping[str, Evidence]:
+    """Return each arm's evidence after forgetting and, where the charter says so, after changes.
+
+    Of an arm that changed, what came before its last change is gone. When one arm changes others may have: of what
+    came before the last change of any, at most ``KEPT_AFTER_CHANGE`` outcomes' worth is kept of each other arm.
+    """
+    spec = charter.policy
+
+    def weighed(since: int) -> Mapping[str, Evidence]:
+        return weigh(summary, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s, since=since)
+
+    everything = weighed(-1)
+    found = changes(summary, charter.reward_range) if spec.on_change == "forget" else {}
+    if not found:
+        return everything
+    last = max(change.since for change in found.values())
+    newest = weighed(last)
+    believed: dict[str, Evidence] = {}
+    for arm, whole in everything.items():
+        own = weighed(found[arm].since).get(arm, Evidence()) if arm in found else whole
+        believed[arm] = _tempered(own, newest.get(arm, Evidence()))
+    return believed
+
+
+def _tempered(whole: Evidence, recent: Evidence) -> Evidence:
+    """Return ``recent`` and of the rest of ``whole`` at most ``KEPT_AFTER_CHANGE`` outcomes' worth."""
+    older = whole.weight - recent.weight
+    if older <= KEPT_AFTER_CHANGE:
+        return whole
+    share = KEPT_AFTER_CHANGE / older
+    return Evidence(
+        recent.weight + share * older,
+        recent.total + share * (whole.total - recent.total),
+        recent.squares + share * (whole.squares - recent.squares),
+    )
 
 
 def choice_probabilities(

@@ -56,6 +56,11 @@ def span_of(unit: int, newest: int) -> int:
     return (unit >> level << level) << _LEVEL_BITS | level
 
 
+def unit_of_span(span: int) -> int:
+    """Return the first unit of a span."""
+    return span >> _LEVEL_BITS
+
+
 def span_bounds(span: int) -> tuple[int, int]:
     """Return first and one past the last unit of a span."""
     start, level = span >> _LEVEL_BITS, span & _LEVEL_MASK
@@ -146,9 +151,13 @@ class Evidence:
 
 
 def weigh(
-    summary: Summary, *, half_life_outcomes: float | None = None, half_life_s: float | None = None
+    summary: Summary,
+    *,
+    half_life_outcomes: float | None = None,
+    half_life_s: float | None = None,
+    since: int = -1,
 ) -> Mapping[str, Evidence]:
-    """Return each arm's evidence after forgetting.
+    """Return each arm's evidence after forgetting, from the spans that start at unit ``since`` or later.
 
     With a half-life in outcomes, an outcome weighs ``2 ** (-age / half_life)``, its age being the number of newer
     outcomes of the feature, all arms; inside a span the mean weight of its outcomes stands for each, as if the arms
@@ -156,18 +165,11 @@ def weigh(
     either, nothing is forgotten.
     """
     found: dict[str, Evidence] = {}
-    newer = 0
-    for span in sorted(summary.spans, reverse=True):
-        arms = summary.spans[span]
-        n = sum(sums[0] for sums in arms.values())
-        if half_life_outcomes is not None:
-            weight = _weight_by_outcomes(newer, n, half_life_outcomes)
-        elif half_life_s is not None:
-            weight = _weight_by_time(span, summary.newest, half_life_s)
-        else:
-            weight = 1.0
-        newer += n
-        for arm, (count, total, squares) in sorted(arms.items()):
+    counts = {span: sum(sums[0] for sums in arms.values()) for span, arms in summary.spans.items()}
+    for span, weight in span_weights(
+        counts, summary.newest, half_life_outcomes=half_life_outcomes, half_life_s=half_life_s, since=since
+    ):
+        for arm, (count, total, squares) in sorted(summary.spans[span].items()):
             old = found.get(arm, Evidence())
             found[arm] = Evidence(
                 old.weight + weight * count,
@@ -175,6 +177,30 @@ def weigh(
                 old.squares + weight * (squares / (NANO * NANO)),
             )
     return found
+
+
+def span_weights(
+    counts: Mapping[int, int],
+    newest: int,
+    *,
+    half_life_outcomes: float | None,
+    half_life_s: float | None,
+    since: int = -1,
+) -> Iterator[tuple[int, float]]:
+    """Yield the spans of ``counts`` (outcomes by span) that start at ``since`` or later, newest first, with the weight
+    of each of their outcomes."""
+    newer = 0
+    for span in sorted(counts, reverse=True):
+        if unit_of_span(span) < since:
+            break
+        if half_life_outcomes is not None:
+            weight = _weight_by_outcomes(newer, counts[span], half_life_outcomes)
+        elif half_life_s is not None:
+            weight = _weight_by_time(span, newest, half_life_s)
+        else:
+            weight = 1.0
+        newer += counts[span]
+        yield span, weight
 
 
 def _weight_by_outcomes(newer: int, n: int, half_life: float) -> float:
