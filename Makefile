@@ -13,7 +13,7 @@ SEEDS ?= 20000
 MINUTES ?= 30
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test quick up down status lint types schemas bench bench-anomaly faults soak lock clean
+.PHONY: help demo test quick up down status lint types schemas bench bench-anomaly bench-routing faults soak lock clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ bench: $(READY) ## Measure, beside a baseline in the same run; results go to tes
 
 bench-anomaly: $(READY) ## Score the anomaly detector on NAB's series beside a rolling z and half-space trees
 	$(BIN)/python tests/bench/run.py anomaly
+
+bench-routing: $(READY) ## Compare routers on recorded answers (RouteLLM's MMLU and GSM8K, LLMRouter's nine models)
+	$(BIN)/python tests/bench/run.py routing
 
 faults: $(READY) ## Kill, freeze, cut and poison the running system, row by row (ROWS=...), and count everything
 	$(BIN)/python tests/faults/run.py $(ROWS)

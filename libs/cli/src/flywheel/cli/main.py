@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "redact": "redact",
     "detect": "detect",
     "whatif": "whatif",
+    "route-bench": "route_bench",
     "sql": "asking",
     "topics": "topics",
     "tail": "topics",
@@ -44,7 +45,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found = getattr(import_module(f"flywheel.cli.commands.{COMMANDS[cmd_name]}"), cmd_name)
+        found = getattr(import_module(f"flywheel.cli.commands.{COMMANDS[cmd_name]}"), cmd_name.replace("-", "_"))
         assert isinstance(found, click.Command)
         return found
 

@@ -1,0 +1,1 @@
+"""Routing between models: metrics, learned routers, and the bench that compares them."""
