@@ -20,9 +20,10 @@ FIRST: Final = 150
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Mean score of the models taken: before the change, in the first 150 queries after it, later (nan: none came). ``resets`` are the
-    numbers of
-    labels at which it forgot."""
+    """Mean score of the models taken: before the change, in the first 150 queries after it, later (nan: none came).
+
+    ``resets`` are the numbers of labels at which it forgot.
+    """
 
     name: str
     before: float
