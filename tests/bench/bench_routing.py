@@ -65,7 +65,7 @@ def routellm(files: list[Path]) -> RoutingSet:
 def llmrouter(folder: Path) -> RoutingSet:
     """LLMRouter's queries with the scores of nine models; the task of a query is its group."""
     rows = json.loads((folder / "llmrouter" / "train.json").read_text(encoding="utf-8"))
-    lines = (folder / "llmrouter" / "task_names_train.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "llmrouter" / "task_names_train.jsonl").read_bytes().splitlines()  # texts hold U+2028
     tasks = [json.loads(line) for line in lines]
     collector = Collector()
     for row, task in zip(rows, _tasks(rows, tasks), strict=True):
