@@ -134,6 +134,19 @@ def test_a_rule_of_higher_priority_takes_over_and_a_lower_one_waits(world):
     assert world.steps("refused") == [("pause", "priority: rule cost holds the feature")]
 
 
+def test_what_only_got_better_is_taken_back_when_its_time_is_over(world):
+    world.rules(1, ONE_RULE.format(per_hour=100, per_feature=100, most=9))
+    world.alert("e", "error_rate", at_s=10_000, **BAD)
+    world.alert("e", "error_rate", at_s=10_030, value=0.02, threshold=0.01)
+    world.ticks(10_110, 10)
+    assert world.controls() == [("disable", ("strong",))]
+    world.tick(10_120)
+    assert world.controls() == []
+    assert world.steps()[:3] == [("disable", "applied"), ("disable", "verified"), ("disable", "expired")]
+    world.ticks(10_200, 10)
+    assert world.controls() == [("disable", ("strong",))]  # it still fires: tried again after the cooldown
+
+
 def test_what_comes_back_again_and_again_ends_with_a_person(world):
     world.rules(1, ONE_RULE.format(per_hour=100, per_feature=100, most=2))
     for n in range(4):
