@@ -135,6 +135,19 @@ class _Kept:
         return result
 
 
+async def rules_read(bus: KafkaBus, bootstrap: str, state_dir: Path) -> None:
+    """Let the controller run until the rules are on its ledger: topics are read side by side, so an alert that follows
+    them closely may come before them."""
+    process = await start(bootstrap, state_dir, "")
+    try:
+        async with asyncio.timeout(90):
+            while not any(e["kind"] == "rules" for e in (await said(bus, LEDGER)).values()):
+                await asyncio.sleep(0.3)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
 def over(actions: dict[str, dict[str, Any]]) -> bool:
     """Whether every action that was applied has come to an end."""
     states: dict[str, set[str]] = {}
@@ -155,6 +168,7 @@ async def test_killed_anywhere_no_action_is_lost_or_made_twice(
     rules = {"event_id": "r", "project": "acme", "occurred_at": 0, "revision": 1, "rules_yaml": RULES, "digest": "d"}
     await publisher.publish([Output("control-rules", "acme", "control_rules", rules)])
     await publisher.publish([charter(feature, revision) for feature in FEATURES for revision in (1, 2)])
+    await rules_read(bus, bootstrap, tmp_path)
     killed = 0
     for number, faults in enumerate([*KILLED_AT, ""]):
         process = await start(bootstrap, tmp_path, faults)
