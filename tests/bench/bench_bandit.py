@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from flywheel.local.kafka import KafkaNode
 from flywheel.local.topic_admin import create_topics
 from flywheel.observe import spare_the_collector
 from flywheel.stream import Event, KafkaBus, Output, Publisher, RawRecord
+from flywheel.testkit.dict_state import DictState
 from flywheel_bandit.core import CharterBook, OutcomeFold
 from flywheel_bandit.wiring import NEEDED
 
@@ -75,37 +76,24 @@ def facts(now_us: int) -> Iterator[Output]:
         })  # fmt: skip
 
 
-class Dictionary:
+class Dictionary(DictState):
     """A state view that costs next to nothing: a scan that ends before a table's first key looks at none."""
 
-    catching_up = False
-
     def __init__(self) -> None:
-        self.tables: dict[str, dict[str, bytes]] = {}
+        super().__init__()
         self.first: dict[str, str] = {}
 
-    def get(self, table: str, key: str) -> bytes | None:
-        return self.tables.get(table, {}).get(key)
-
-    def get_many(self, table: str, keys: Iterable[str]) -> dict[str, bytes]:
-        known = self.tables.get(table, {})
-        return {key: known[key] for key in keys if key in known}
-
     def put(self, table: str, key: str, value: bytes) -> None:
-        self.tables.setdefault(table, {})[key] = value
+        super().put(table, key, value)
         if key < self.first.setdefault(table, key):
             self.first[table] = key
-
-    def delete(self, table: str, key: str) -> None:
-        self.tables.get(table, {}).pop(key, None)
 
     def scan(
         self, table: str, start: str = "", stop: str | None = None, limit: int | None = None
     ) -> Iterator[tuple[str, bytes]]:
         if stop is not None and stop <= self.first.get(table, stop):
             return iter(())
-        keys = sorted(k for k in self.tables.get(table, {}) if k >= start and (stop is None or k < stop))
-        return iter([(key, self.tables[table][key]) for key in keys[:limit]])
+        return super().scan(table, start, stop, limit)
 
 
 def core(now_us: int) -> tuple[float, float]:

@@ -19,8 +19,9 @@ from flywheel.events import Codec, LocalRegistry
 from flywheel.events import topics as declared_topics
 from flywheel.events.examples import examples
 from flywheel.local.topic_admin import create_topics
-from flywheel.stream import KafkaBus, Output, Publisher, RawRecord, ShardState, TopicPartition
+from flywheel.stream import KafkaBus, Output, Publisher, ShardState
 from flywheel.stream.shard import Identity, Shard
+from flywheel.testkit.draining import read_partitions
 
 pytest_plugins = ["flywheel.local.fixtures"]
 codec = Codec(LocalRegistry.load())
@@ -102,19 +103,6 @@ def writing(state_dir: Path) -> bool:
     return False
 
 
-async def emitted(bus: KafkaBus) -> dict[TopicPartition, list[RawRecord]]:
-    consumer = bus.consumer(topics=["llm-evaluations"], group=None)
-    await consumer.start()
-    ends = await consumer.end_offsets(sorted(consumer.assignment()))
-    found: dict[TopicPartition, list[RawRecord]] = {p: [] for p in ends}
-    async with asyncio.timeout(60):
-        while any(len(found[p]) < end for p, end in ends.items()):
-            for partition, records in (await consumer.poll(max_records=5000, timeout_ms=100)).items():
-                found[partition] += records
-    await consumer.stop()
-    return found
-
-
 async def reconcile(bus: KafkaBus, state_dir: Path) -> int:
     """Nothing lost, nothing doubled, in the states and in what a reader with marks takes; returns the repeats met."""
     counts: dict[str, int] = {}
@@ -123,7 +111,7 @@ async def reconcile(bus: KafkaBus, state_dir: Path) -> int:
     assert counts == {f"r{i}": ROUNDS for i in range(REQUESTS)}
     taken: Counter[str] = Counter()
     repeats = 0
-    for partition, records in (await emitted(bus)).items():
+    for partition, records in (await read_partitions(bootstrap_of(bus), "llm-evaluations")).items():
         reader = Shard(
             number=partition.partition, state=ShardState(None), codec=codec, identity=Identity("reader", "1")
         )

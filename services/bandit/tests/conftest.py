@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from flywheel.events import Codec, LocalRegistry, event_id
 from flywheel.stream import Event, RawRecord
+from flywheel.testkit.dict_state import DictState
 from flywheel_bandit.core import CharterBook
 
 T0 = 1_750_000_000_000_000
@@ -32,37 +32,6 @@ _TOPICS = {
     "charter": "charters",
     "arm_summary": "arm-summaries",
 }
-
-
-class DictState:
-    """A `StateView` over dictionaries; ``dump`` is canonical."""
-
-    catching_up = False
-
-    def __init__(self) -> None:
-        self.tables: dict[str, dict[str, bytes]] = {}
-
-    def get(self, table: str, key: str) -> bytes | None:
-        return self.tables.get(table, {}).get(key)
-
-    def get_many(self, table: str, keys: Iterable[str]) -> dict[str, bytes]:
-        known = self.tables.get(table, {})
-        return {key: known[key] for key in keys if key in known}
-
-    def put(self, table: str, key: str, value: bytes) -> None:
-        self.tables.setdefault(table, {})[key] = value
-
-    def delete(self, table: str, key: str) -> None:
-        self.tables.get(table, {}).pop(key, None)
-
-    def scan(
-        self, table: str, start: str = "", stop: str | None = None, limit: int | None = None
-    ) -> Iterator[tuple[str, bytes]]:
-        keys = sorted(k for k in self.tables.get(table, {}) if k >= start and (stop is None or k < stop))
-        return iter([(key, self.tables[table][key]) for key in keys[:limit]])
-
-    def dump(self) -> dict[str, dict[str, bytes]]:
-        return {name: dict(sorted(rows.items())) for name, rows in sorted(self.tables.items()) if rows}
 
 
 class Facts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from flywheel.budget import Budget, to_usd
 from flywheel.events import Codec, LocalRegistry, event_id
 from flywheel.stream import Event, RawRecord
+from flywheel.testkit.dict_state import DictState
 
 T0 = 1_795_219_200_000_000  # 2026-11-21T00:00:00Z
 DAY = "2026-11-21T00:00:00Z"
@@ -22,37 +22,6 @@ TOPICS = {
     "budget_entry": "budget-ledger",
 }
 DAILY = Budget("acme", "day", 1, T0, 1_000, "day", scope=(("team", "cx"),), mode="hard")
-
-
-class DictState:
-    """A `StateView` over dictionaries; ``dump`` is canonical."""
-
-    catching_up = False
-
-    def __init__(self) -> None:
-        self.tables: dict[str, dict[str, bytes]] = {}
-
-    def get(self, table: str, key: str) -> bytes | None:
-        return self.tables.get(table, {}).get(key)
-
-    def get_many(self, table: str, keys: Iterable[str]) -> dict[str, bytes]:
-        known = self.tables.get(table, {})
-        return {key: known[key] for key in keys if key in known}
-
-    def put(self, table: str, key: str, value: bytes) -> None:
-        self.tables.setdefault(table, {})[key] = value
-
-    def delete(self, table: str, key: str) -> None:
-        self.tables.get(table, {}).pop(key, None)
-
-    def scan(
-        self, table: str, start: str = "", stop: str | None = None, limit: int | None = None
-    ) -> Iterator[tuple[str, bytes]]:
-        keys = sorted(k for k in self.tables.get(table, {}) if k >= start and (stop is None or k < stop))
-        return iter([(key, self.tables[table][key]) for key in keys[:limit]])
-
-    def dump(self) -> dict[str, dict[str, bytes]]:
-        return {name: dict(sorted(rows.items())) for name, rows in sorted(self.tables.items()) if rows}
 
 
 class Facts:

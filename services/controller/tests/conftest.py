@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
@@ -11,6 +11,7 @@ from flywheel.control import Item, Record
 from flywheel.control.shipped import default_rules
 from flywheel.events import Codec, LocalRegistry, event_id
 from flywheel.stream import Event, Output, RawRecord
+from flywheel.testkit.dict_state import DictState
 from flywheel_controller.core import ActFold, IntakeFold
 
 T0 = 1_795_219_200_000_000  # 2026-11-21T00:00:00Z
@@ -24,37 +25,6 @@ arms:
   - {{name: other, model: anthropic/claude-haiku}}
 policy: {{kind: thompson, default: strong}}
 """
-
-
-class DictState:
-    """A `StateView` over dictionaries; ``dump`` is canonical."""
-
-    catching_up = False
-
-    def __init__(self) -> None:
-        self.tables: dict[str, dict[str, bytes]] = {}
-
-    def get(self, table: str, key: str) -> bytes | None:
-        return self.tables.get(table, {}).get(key)
-
-    def get_many(self, table: str, keys: Iterable[str]) -> dict[str, bytes]:
-        known = self.tables.get(table, {})
-        return {key: known[key] for key in keys if key in known}
-
-    def put(self, table: str, key: str, value: bytes) -> None:
-        self.tables.setdefault(table, {})[key] = value
-
-    def delete(self, table: str, key: str) -> None:
-        self.tables.get(table, {}).pop(key, None)
-
-    def scan(
-        self, table: str, start: str = "", stop: str | None = None, limit: int | None = None
-    ) -> Iterator[tuple[str, bytes]]:
-        keys = sorted(k for k in self.tables.get(table, {}) if k >= start and (stop is None or k < stop))
-        return iter([(key, self.tables[table][key]) for key in keys[:limit]])
-
-    def dump(self) -> dict[str, dict[str, bytes]]:
-        return {name: dict(sorted(rows.items())) for name, rows in sorted(self.tables.items()) if rows}
 
 
 def full(name: str, value: dict[str, Any]) -> dict[str, Any]:

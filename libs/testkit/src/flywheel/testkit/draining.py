@@ -50,7 +50,13 @@ async def end_offsets(bootstrap: str, topics: Sequence[str]) -> Mapping[TopicPar
 
 
 async def read_topic(bootstrap: str, topic: str) -> list[RawRecord]:
-    """Every record a topic holds now, in order of partition and offset, by a consumer without a group.
+    """Every record a topic holds now, in order of partition and offset. Raises as ``read_partitions``."""
+    found = await read_partitions(bootstrap, topic)
+    return [record for partition in sorted(found) for record in found[partition]]
+
+
+async def read_partitions(bootstrap: str, topic: str) -> dict[TopicPartition, list[RawRecord]]:
+    """Every record each partition of a topic holds now, in order of offset, by a consumer without a group.
 
     Raises:
         TimeoutError: the topic could not be read to its end; for two minutes nothing came.
@@ -71,7 +77,7 @@ async def read_topic(bootstrap: str, topic: str) -> list[RawRecord]:
                     silence.reschedule(asyncio.get_running_loop().time() + _DRAIN_S)
     finally:
         await consumer.stop()
-    return [record for partition in sorted(found) for record in found[partition]]
+    return found
 
 
 async def drain(bootstrap: str, topic: str, codec: Codec) -> Drained:
