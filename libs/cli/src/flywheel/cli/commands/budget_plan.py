@@ -16,8 +16,9 @@ from flywheel.budget.plan import MOST_FORECAST, QUANTILES, BudgetPlan, Foretold,
 from flywheel.budget.plan import plan as planned
 from flywheel.budget.recorded_calls import RecordedCall, recorded_calls
 from flywheel.budget.warnings import BudgetAlert
-from flywheel.cli.commands.price import book_of, limited_lines
+from flywheel.cli.commands.price import book_of
 from flywheel.cli.declared_files import end_with_problems, read_text
+from flywheel.cli.file_lines import called, limited_lines
 from flywheel.cli.output import console, fail, json_option, print_json, table
 from flywheel.pricing.lines import LineInvalid, money
 
@@ -49,7 +50,7 @@ def plan(file: Path, declared: Path, prices: Path | None, as_json: bool) -> None
         for number, found in recorded_calls(limited_lines(stream), book):
             if isinstance(found, LineInvalid):
                 bad.append({"line": number, "field": found.field, "message": found.message})
-                click.echo(f"{'standard input' if str(file) == '-' else file.name}: line {number}: {found}", err=True)
+                click.echo(f"{called(file)}: line {number}: {found}", err=True)
             else:
                 calls.append(found)
     plans = planned(budgets, calls)

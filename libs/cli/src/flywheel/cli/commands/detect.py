@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from flywheel.cli.commands.price import limited_lines
+from flywheel.cli.file_lines import called, limited_lines
 from flywheel.cli.output import console, fail, json_option, print_json_line, table
 from flywheel.detect import Alarm, Scored, SeriesDetector
 from flywheel.detect.picture import picture
@@ -111,7 +111,7 @@ def detect(  # noqa: PLR0917
                 judged = judging.judge(row)
             except RowInvalid as error:
                 judging.counts["bad"] += 1
-                click.echo(f"{_called(file)}: line {number}: {error}", err=True)
+                click.echo(f"{called(file)}: line {number}: {error}", err=True)
                 if as_json and not only_alarms:
                     print_json_line({"line": number, "error": {"field": error.field, "message": error.message}})
                 continue
@@ -132,7 +132,7 @@ def _columns(file: Path, lines: Iterator[bytes], time: str | None, value: str | 
     try:
         return columns_of(header.decode("utf-8", "replace"), time=time, value=value, by=by)
     except ColumnsInvalid as error:
-        fail(f"{_called(file)}: {error}")
+        fail(f"{called(file)}: {error}")
 
 
 def _valid(found: Row | RowInvalid) -> Row:
@@ -209,7 +209,3 @@ def clock(at_us: int) -> str:
         return (EPOCH + timedelta(microseconds=at_us)).isoformat().replace("+00:00", "Z")
     except OverflowError:
         return str(at_us)
-
-
-def _called(file: Path) -> str:
-    return "standard input" if str(file) == "-" else file.name

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import click
 
 from flywheel.cli.declared_files import read_text
+from flywheel.cli.file_lines import called, limited_lines
 from flywheel.cli.output import console, fail, json_option, print_json_line, table
 from flywheel.pricing import BUCKETS, PriceBook, bundled_prices, prices_with
 from flywheel.pricing.lines import MOST_LINE_BYTES, Line, Summary, line_as_json, money, price_lines
@@ -38,14 +38,14 @@ def price(file: Path, prices: Path | None, as_json: bool) -> None:
     summary = Summary()
     shown: list[Line] = []
     with click.open_file(str(file), "rb") as stream:
-        for line in price_lines(limited_lines(stream), book):
+        for line in price_lines(limited_lines(stream, most_bytes=MOST_LINE_BYTES), book):
             summary.add(line)
             if as_json:
                 print_json_line(line_as_json(line))
             elif line.priced is not None and len(shown) < MOST_ROWS:
                 shown.append(line)
             if line.error is not None:
-                click.echo(f"{_called(file)}: line {line.number}: {line.error}", err=True)
+                click.echo(f"{called(file)}: line {line.number}: {line.error}", err=True)
     if as_json:
         print_json_line({"summary": summary.as_json()})
     else:
@@ -62,19 +62,6 @@ def book_of(own: Path | None) -> PriceBook:
         return prices_with(read_own_prices(read_text(own, most_bytes=MOST_BYTES)))
     except OwnPricesInvalid as error:
         fail(f"{own}: {error}")
-
-
-def limited_lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines, of which no more is held than is needed to see that one is too long."""
-    while line := stream.readline(MOST_LINE_BYTES + 1):
-        rest = line
-        while len(rest) > MOST_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = stream.readline(MOST_LINE_BYTES + 1)
-        yield line
-
-
-def _called(file: Path) -> str:
-    return "standard input" if str(file) == "-" else file.name
 
 
 def _show(lines: list[Line], summary: Summary) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import click
 import orjson
 
 from flywheel.cli.declared_files import read_text
+from flywheel.cli.file_lines import called, limited_lines
 from flywheel.cli.output import fail, json_option, print_json_line
 from flywheel.redaction import MIN_KEY_BYTES, STANDARD, Policy, PolicyInvalid, Redactor, Span, find, parse_policies
 
@@ -47,7 +47,7 @@ def redact(file: Path, *, field: str, policy: Path | None, project: str, key_fil
     summary: Counter[str] = Counter(lines=0, bad=0, dropped=0)
     finds: Counter[str] = Counter()
     with click.open_file(str(file), "rb") as stream:
-        for number, raw in enumerate(_limited(stream), start=1):
+        for number, raw in enumerate(limited_lines(stream, most_bytes=MOST_LINE_BYTES), start=1):
             if not raw.strip():
                 continue
             summary["lines"] += 1
@@ -56,7 +56,7 @@ def redact(file: Path, *, field: str, policy: Path | None, project: str, key_fil
             except LineInvalid as error:
                 summary["bad"] += 1
                 made = {"line": number, "error": str(error)}
-                click.echo(f"{_called(file)}: line {number}: {error}", err=True)
+                click.echo(f"{called(file)}: line {number}: {error}", err=True)
             _count(made, summary, finds)
             _print(made, as_json)
     if as_json:
@@ -92,15 +92,6 @@ def _key(file: Path | None) -> bytes | None:
     if len(key) < MIN_KEY_BYTES:
         fail(f"{path}: a key of hashes has {MIN_KEY_BYTES} bytes or more")
     return key
-
-
-def _limited(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines, of which no more is held than is needed to see that one is too long."""
-    while line := stream.readline(MOST_LINE_BYTES + 1):
-        rest = line
-        while len(rest) > MOST_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = stream.readline(MOST_LINE_BYTES + 1)
-        yield line
 
 
 def _field(raw: bytes, path: str) -> Any:
@@ -159,7 +150,3 @@ def _print(made: dict[str, Any], as_json: bool) -> None:
     elif "error" not in made:
         shown = made["text"] if "text" in made else orjson.dumps(made["value"]).decode()
         click.echo(shown.replace("\n", "\\n"))
-
-
-def _called(file: Path) -> str:
-    return "standard input" if str(file) == "-" else file.name

@@ -9,7 +9,7 @@ from typing import IO, Any, Final
 
 import click
 
-from flywheel.cli.commands.price import limited_lines
+from flywheel.cli.file_lines import called, limited_lines
 from flywheel.cli.output import console, fail, json_option, print_json, table
 from flywheel.routing.bootstrap import Interval
 from flywheel.routing.compare import Comparison, Mode, Options, Row, compare
@@ -109,7 +109,7 @@ def _collected(
 ) -> RoutingSet:
     collector = Collector()
     for file in files:
-        name = "standard input" if str(file) == "-" else file.name
+        name = called(file)
         for number, found in _read(file, routellm):
             wrong = found if isinstance(found, LineInvalid) else collector.add(found)
             if wrong is not None:

@@ -21,8 +21,8 @@ from flywheel.cli.candidates import (
     parse_shares,
     written_targets,
 )
-from flywheel.cli.commands.price import limited_lines
 from flywheel.cli.declared_files import end_with_first_problem, read_text
+from flywheel.cli.file_lines import called, limited_lines
 from flywheel.cli.logged_rows import Left, LoggedRow, charter_range, read_rows, recorded_rows
 from flywheel.cli.output import console, fail, json_option, print_json, table
 from flywheel.cli.periods import check_period, instant
@@ -115,11 +115,11 @@ def whatif(  # noqa: PLR0917 - one parameter for each option
 
 
 def _of_file(file: Path, most: int, left: Left) -> list[LoggedRow]:
-    called = "standard input" if str(file) == "-" else file.name
+    name = called(file)
     with click.open_file(str(file), "rb") as stream:
         rows = list(
             read_rows(
-                limited_lines(stream), lambda number, why: click.echo(f"{called}: line {number}: {why}", err=True), left
+                limited_lines(stream), lambda number, why: click.echo(f"{name}: line {number}: {why}", err=True), left
             )
         )
     left.add("older than the newest asked for", max(0, len(rows) - most))
