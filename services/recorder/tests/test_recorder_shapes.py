@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from flywheel.events import Codec
 from flywheel.events.examples import examples
-from flywheel.store import TABLES
-from flywheel_recorder.shapes import END_MARK, quote, shape_of, stage, staged_type, zigzag
+from flywheel.store import TABLES, quoted
+from flywheel_recorder.shapes import END_MARK, shape_of, stage, staged_type, zigzag
 
 
 def shape(codec: Codec, event: str):  # type: ignore[no-untyped-def]
@@ -69,4 +69,4 @@ def test_staged_types(avro: object, clickhouse: str) -> None:
 
 
 def test_quoting_a_literal() -> None:
-    assert quote("it's\\") == "'it\\'s\\\\'"
+    assert quoted("it's\\") == "'it\\'s\\\\'"

@@ -13,10 +13,10 @@ from typing import Any, Final, NoReturn, Protocol
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from flywheel.events import Codec, Undecodable
-from flywheel.store import DATABASE, StoreUnavailable
+from flywheel.store import DATABASE, StoreUnavailable, quoted
 from flywheel_recorder.core import Refused, Row, deduplication_token, halves
 from flywheel_recorder.rules import first_problem
-from flywheel_recorder.shapes import Shape, position_columns, quote, stage
+from flywheel_recorder.shapes import Shape, position_columns, stage
 
 _TRANSIENT: Final = frozenset(
     {
@@ -72,7 +72,7 @@ class FileStaging:
                 path.write_bytes(stage(shape.header, [row.staged() for row in rows]))
             except OSError as error:
                 raise StoreUnavailable(f"staging rows in {self._folder}: {error}") from error
-            yield f"file({quote(str(path))}, 'Avro', {quote(shape.structure)})"
+            yield f"file({quoted(str(path))}, 'Avro', {quoted(shape.structure)})"
         finally:
             path.unlink(missing_ok=True)
 
@@ -165,7 +165,7 @@ class Inserter:
             self._run(
                 "INSERT INTO duplicate_events (event, event_id, same_content, first_partition, first_offset, k_topic, "
                 f"k_partition, k_offset, k_timestamp, k_batch_first) SETTINGS {_insert_settings(token)} "
-                f"SELECT {quote(shape.event)}, event_id, if(rows = 0, NULL, known_content = content), "
+                f"SELECT {quoted(shape.event)}, event_id, if(rows = 0, NULL, known_content = content), "
                 "if(rows = 0, NULL, known_partition), if(rows = 0, NULL, known_offset), "
                 f"{position_columns(target.topic, target.firsts)} "
                 "FROM (SELECT event_id, p_partition, p_offset, p_timestamp_ms, "
@@ -260,7 +260,7 @@ class Inserter:
 def _insert_settings(token: str, *more: str) -> str:
     """One block, one part, one commit: an insert must never be half there."""
     settings = (
-        f"insert_deduplication_token = {quote(token)}",
+        f"insert_deduplication_token = {quoted(token)}",
         "max_insert_threads = 1",
         "max_threads = 1",
         "max_block_size = 1000000",

@@ -14,9 +14,8 @@ from typing import Any, Final
 
 import chdb
 
-from flywheel.store import DATABASE, engine_options, engine_path
+from flywheel.store import DATABASE, engine_options, engine_path, quoted
 from flywheel_recorder.gate import REACHING_OUTSIDE, SYNTAX_ERROR, Passed, Turned, judge, judge_describing
-from flywheel_recorder.shapes import quote
 
 _CODE: Final = re.compile(r"Code: (\d+)\.")
 _NAME: Final = re.compile(r"\(([A-Z][A-Z0-9_]+)\)\s*(?:\(version [^)]*\)\s*)?$")
@@ -178,7 +177,7 @@ class Reader:
                 "max_threads": str(limits.threads),
                 **settings,
             }.items():
-                connection.query(f"SET {_identifier(name)} = {quote(value)}")
+                connection.query(f"SET {_identifier(name)} = {quoted(value)}")
             connection.query("SET readonly = 1")
         except RuntimeError as error:
             connection.close()

@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flywheel.store import quoted
 from flywheel_recorder.rules import Rule, condition, rules_of
 
 SYNC: Final = hashlib.md5(b"flywheel recorder", usedforsecurity=False).digest()
@@ -76,7 +77,7 @@ def position_columns(topic: str, first_offsets: Mapping[int, int]) -> str:
     partitions = ", ".join(str(p) for p in first_offsets)
     firsts = ", ".join(str(o) for o in first_offsets.values())
     return (
-        f"{quote(topic)}, toInt32(p_partition), toInt64(p_offset), "
+        f"{quoted(topic)}, toInt32(p_partition), toInt64(p_offset), "
         "fromUnixTimestamp64Milli(toInt64(p_timestamp_ms), 'UTC'), "
         f"transform(toInt32(p_partition), [{partitions}], [{firsts}], toInt64(p_offset))"
     )
@@ -166,11 +167,6 @@ def zigzag(number: int) -> bytes:
         rest >>= 7
     out.append(rest)
     return bytes(out)
-
-
-def quote(text: str) -> str:
-    """A ClickHouse string literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _container_header(schema: Mapping[str, Any]) -> bytes:

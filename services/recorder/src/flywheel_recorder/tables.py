@@ -12,7 +12,7 @@ import numpy as np
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from flywheel.events import Codec, UnknownSchema
-from flywheel.store import TABLES, StoreUnavailable, table_columns
+from flywheel.store import TABLES, StoreUnavailable, quoted, table_columns
 from flywheel_recorder.adapters import Inserter, Staging, Target
 from flywheel_recorder.core import (
     Group,
@@ -27,7 +27,7 @@ from flywheel_recorder.core import (
     split_repeats,
     wrong_event,
 )
-from flywheel_recorder.shapes import Shape, quote, shape_of
+from flywheel_recorder.shapes import Shape, shape_of
 from flywheel_recorder.window import Fingerprints, Window
 
 _FINGERPRINT: Final = "reinterpretAsInt64(substring(MD5(event_id), 1, 8))"
@@ -240,7 +240,7 @@ class Tables:
     def _positioned(self, topic: str, columns: str, where: str) -> str:
         """A query over every row that stands for a record of the topic."""
         return " UNION ALL ".join(
-            f"SELECT {columns} FROM {table} WHERE k_topic = {quote(topic)} AND {where}"
+            f"SELECT {columns} FROM {table} WHERE k_topic = {quoted(topic)} AND {where}"
             for table in (self._table(topic), "duplicate_events")
         )
 
@@ -248,7 +248,7 @@ class Tables:
         """Load the newest ids of these partitions into the window of the topic's table."""
         table = self._table(topic)
         numbers = ", ".join(str(p) for p in partitions)
-        here = f"k_topic = {quote(topic)} AND k_partition IN ({numbers})"
+        here = f"k_topic = {quoted(topic)} AND k_partition IN ({numbers})"
         share = max(1, self._remembered // len(partitions))
         raw = self.client.raw_query(
             f"SELECT {_FINGERPRINT} FROM {table} WHERE {here} AND k_offset > "

@@ -10,14 +10,15 @@ from typing import Any, Final
 
 import orjson
 
+from flywheel.cli.file_lines import MOST_LINE_BYTES
 from flywheel.cli.periods import within
 from flywheel.cli.questions import Rows
 from flywheel.policy.charter_yaml import CharterInvalid, parse_charter
+from flywheel.store import quoted
 
 Value = str | int | float | bool
 
 MOST_ARMS: Final = 64
-MOST_LINE_BYTES: Final = 1 << 20
 _CLOSE: Final = 1e-6
 
 
@@ -177,7 +178,7 @@ def recorded_rows(
 
     A decision that a default made, without a reward, or older than the newest ``most`` is counted in ``left``.
     """
-    where = f"d.project = {_quoted(project)} AND d.policy = {_quoted(feature)} AND {within(*period, of='d.')}"
+    where = f"d.project = {quoted(project)} AND d.policy = {quoted(feature)} AND {within(*period, of='d.')}"
     joined = (
         "FROM v_decisions AS d LEFT JOIN v_outcomes AS o ON o.project = d.project AND o.decision_id = d.event_id"
         f" WHERE {where}"
@@ -203,7 +204,7 @@ def recorded_rows(
 def charter_range(ask: Callable[[str], Rows], *, project: str, feature: str) -> tuple[float, float] | None:
     """Return the range of the reward that a feature's newest charter declares; None where there is none to read."""
     found = ask(
-        f"SELECT charter_yaml FROM v_charters WHERE project = {_quoted(project)} AND feature = {_quoted(feature)}"
+        f"SELECT charter_yaml FROM v_charters WHERE project = {quoted(project)} AND feature = {quoted(feature)}"
         " ORDER BY revision DESC LIMIT 1"
     )
     try:
@@ -229,8 +230,3 @@ def read_value(text: str) -> Value:
     except ValueError:
         return text
     return number if math.isfinite(number) else text
-
-
-def _quoted(text: str) -> str:
-    """A text as SQL that no character of it can leave."""
-    return f"unhex('{text.encode().hex()}')"

@@ -17,6 +17,7 @@ from flywheel.cli.questions import Rows
 from flywheel.events import event_id
 from flywheel.pricing import BUCKETS, PriceBook, PricedCall
 from flywheel.pricing.again import ArrivedCall, Verdict, price_again
+from flywheel.store import quoted
 
 PAGE: Final = 10_000
 TOPIC: Final = "llm-reprices"
@@ -71,7 +72,7 @@ def reprices(ask: Ask, prices: PriceBook, start_us: int, stop_us: int, *, now_us
             return
         yield [_reprice(row, prices, now_us) for row in rows]
         start_us, last_id = rows[-1]["at_us"], rows[-1]["event_id"]
-        after = f" AND (toUnixTimestamp64Micro(occurred_at), event_id) > ({start_us}, {_quoted(last_id)})"
+        after = f" AND (toUnixTimestamp64Micro(occurred_at), event_id) > ({start_us}, {quoted(last_id)})"
 
 
 def _query(start_us: int, stop_us: int, after: str) -> str:
@@ -94,10 +95,6 @@ def _query(start_us: int, stop_us: int, after: str) -> str:
         " ON c.project = r.project AND c.occurred_at = r.occurred_at AND c.event_id = r.call_id"
         " ORDER BY c.occurred_at, c.event_id"
     )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _reprice(row: dict[str, Any], prices: PriceBook, now_us: int) -> Reprice:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flywheel.cli.controlling import apply_rules, items_of, say_control
+from flywheel.cli.controlling import apply_rules, say_control
 from flywheel.cli.publishing import ApplyFailed, apply_charter
 from flywheel.cli.questions import ask
 from flywheel.control import Record
 from flywheel.policy import CharterInvalid, parse_charter
+from flywheel.store import quoted
 
 _COLUMNS: Final = "change_id, toString(occurred_at) AS occurred_at, project, what, subject, revision, by, said"
 
@@ -100,7 +101,7 @@ def _published(url: str, bootstrap: str, change: Mapping[str, Any], by: str) -> 
             f"the controller said that: flywheel control set {subject} --hands-off ends what it has there"
         )
     # What a person had in force before is over or was replaced on purpose: without the change, nothing is.
-    wanted = Record(project, subject, "person", 1, 0, items_of(disable=(), pin=None, pause=False), lifted=True, by=by)
+    wanted = Record(project, subject, "person", 1, 0, (), lifted=True, by=by)
     said = asyncio.run(say_control(bootstrap, wanted))
     return RolledBack(what, subject, said.revision, 0, str(change["change_id"]))
 
@@ -111,8 +112,3 @@ def _newest_row(url: str, view: str, column: str, where: str) -> dict[str, Any]:
     if not rows:
         raise ApplyFailed("nothing was declared before it: there is nothing to go back to")
     return rows[0]
-
-
-def quoted(text: str) -> str:
-    """Return text as a literal of ClickHouse's SQL."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

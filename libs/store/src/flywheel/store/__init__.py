@@ -2,6 +2,7 @@
 
 from flywheel.store.catalogue import TABLES, Column, View, render, table_columns, views
 from flywheel.store.connection import DATABASE, StoreSettings, StoreUnavailable, connect, engine_options, engine_path
+from flywheel.store.literals import quoted
 from flywheel.store.migrations import (
     Migration,
     MigrationConflict,
@@ -25,6 +26,7 @@ __all__ = [
     "engine_path",
     "migrate",
     "pending",
+    "quoted",
     "read_migrations",
     "released_migrations",
     "render",
