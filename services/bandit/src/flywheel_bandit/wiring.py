@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 
 from flywheel.events import Codec, load_registry
-from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
-from flywheel.stream import Bus, CompactedTable, KafkaBus, Process, Stage, StepSpec, stages
+from flywheel.observe import Health, Metrics
+from flywheel.stream import Bus, CompactedTable, Process, Stage, StepSpec, stages
 from flywheel_bandit.adapters import CharterShelf, count_output
 from flywheel_bandit.core import INPUTS, CharterBook, OutcomeFold, PolicyFold
 from flywheel_bandit.settings import BanditSettings
@@ -43,15 +43,7 @@ def runner_specs() -> tuple[StepSpec, ...]:
 
 async def run(settings: BanditSettings) -> None:
     """Join and learn until SIGTERM, then finish the batches in hand."""
-    metrics, health, stop = Metrics(), Health(), asyncio.Event()
-    metrics.gauge("build_info", 1, service=NAME, version=VERSION)
-    stop_on_signals(stop)
-    bus = KafkaBus(settings.kafka_bootstrap, client_id=NAME)
-    operations = operations_app(health, metrics)
-    ops_port = settings.ops_port or 0
-    async with asyncio.TaskGroup() as group:
-        group.create_task(serve(operations, settings.host, ops_port, name="ops", stop=stop))
-        group.create_task(run_stages(settings, bus, metrics, health, stop))
+    await stages.serve_process(NAME, VERSION, settings, partial(run_stages, settings))
 
 
 async def run_stages(settings: BanditSettings, bus: Bus, metrics: Metrics, health: Health, stop: asyncio.Event) -> None:

@@ -8,8 +8,8 @@ from functools import partial
 
 from flywheel.budget import Matcher
 from flywheel.events import Codec, load_registry
-from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
-from flywheel.stream import Bus, CompactedTable, KafkaBus, Process, Stage, StepSpec, stages
+from flywheel.observe import Health, Metrics
+from flywheel.stream import Bus, CompactedTable, Process, Stage, StepSpec, stages
 from flywheel_budget.adapters import BudgetShelf, count_output
 from flywheel_budget.core import INPUTS, LEDGER, GuardFold, SpendFold
 from flywheel_budget.settings import BudgetSettings
@@ -40,15 +40,7 @@ def runner_specs() -> tuple[StepSpec, ...]:
 
 async def run(settings: BudgetSettings) -> None:
     """Count and grant until SIGTERM, then finish the batches in hand."""
-    metrics, health, stop = Metrics(), Health(), asyncio.Event()
-    metrics.gauge("build_info", 1, service=NAME, version=VERSION)
-    stop_on_signals(stop)
-    bus = KafkaBus(settings.kafka_bootstrap, client_id=NAME)
-    operations = operations_app(health, metrics)
-    ops_port = settings.ops_port or 0
-    async with asyncio.TaskGroup() as group:
-        group.create_task(serve(operations, settings.host, ops_port, name="ops", stop=stop))
-        group.create_task(run_stages(settings, bus, metrics, health, stop))
+    await stages.serve_process(NAME, VERSION, settings, partial(run_stages, settings))
 
 
 async def run_stages(settings: BudgetSettings, bus: Bus, metrics: Metrics, health: Health, stop: asyncio.Event) -> None:

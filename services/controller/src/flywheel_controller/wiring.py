@@ -7,9 +7,9 @@ from functools import partial
 
 from flywheel.control.shipped import default_rules
 from flywheel.events import Codec, load_registry
-from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
+from flywheel.observe import Health, Metrics
 from flywheel.pricing import bundled_prices
-from flywheel.stream import Bus, KafkaBus, Process, Stage, StepSpec, stages
+from flywheel.stream import Bus, Process, Stage, StepSpec, stages
 from flywheel_controller.adapters import Prices, Ticker, count_output
 from flywheel_controller.core import INPUTS, LEDGER, ActFold, IntakeFold
 from flywheel_controller.settings import ControllerSettings
@@ -29,14 +29,7 @@ def runner_specs() -> tuple[StepSpec, ...]:
 
 async def run(settings: ControllerSettings) -> None:
     """Act until SIGTERM, then finish the batches in hand."""
-    metrics, health, stop = Metrics(), Health(), asyncio.Event()
-    metrics.gauge("build_info", 1, service=NAME, version=VERSION)
-    stop_on_signals(stop)
-    bus = KafkaBus(settings.kafka_bootstrap, client_id=NAME)
-    operations = operations_app(health, metrics)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(serve(operations, settings.host, settings.ops_port or 0, name="ops", stop=stop))
-        group.create_task(run_stages(settings, bus, metrics, health, stop))
+    await stages.serve_process(NAME, VERSION, settings, partial(run_stages, settings))
 
 
 async def run_stages(

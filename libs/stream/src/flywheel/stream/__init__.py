@@ -1,6 +1,7 @@
 """The runner: ports, the aiokafka shell, the in-memory bus, local state."""
 
 from flywheel.stream.errors import Fatal, Revoked, Unavailable
+from flywheel.stream.forms import check_form
 from flywheel.stream.kafka import KafkaBus
 from flywheel.stream.memory import MemoryBus
 from flywheel.stream.ports import Bus, Consumer, Fold, Listener, Producer, Sink, StateView
@@ -55,5 +56,6 @@ __all__ = [
     "TopicPartition",
     "Unavailable",
     "Verdict",
+    "check_form",
     "state_digest",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from flywheel.events import Codec
-from flywheel.observe import Health, Metrics
+from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
+from flywheel.stream.kafka import KafkaBus
 from flywheel.stream.ports import Bus, Fold, StateView
 from flywheel.stream.runner import Runner
 from flywheel.stream.settings import RunnerSettings
@@ -28,6 +29,17 @@ class StageSettings(Protocol):
     def batch_records(self) -> int: ...
     @property
     def poll_ms(self) -> int: ...
+
+
+class ProcessSettings(StageSettings, Protocol):
+    """What an operator chooses for the process around them."""
+
+    @property
+    def kafka_bootstrap(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def ops_port(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,21 @@ class Counted:
         for output in result.outputs:
             self._count(output)
         return result
+
+
+Work = Callable[[Bus, Metrics, Health, asyncio.Event], Coroutine[None, None, None]]
+
+
+async def serve_process(service: str, version: str, settings: ProcessSettings, work: Work) -> None:
+    """Run ``work`` on Kafka beside the operations endpoint until SIGTERM, which finishes the batches in hand."""
+    metrics, health, stop = Metrics(), Health(), asyncio.Event()
+    metrics.gauge("build_info", 1, service=service, version=version)
+    stop_on_signals(stop)
+    bus = KafkaBus(settings.kafka_bootstrap, client_id=service)
+    operations = operations_app(health, metrics)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve(operations, settings.host, settings.ops_port or 0, name="ops", stop=stop))
+        group.create_task(work(bus, metrics, health, stop))
 
 
 async def run_stages(

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flywheel.budget import Budget, BudgetInvalid, Window, budget_key_of, changed_identity, slot_us, windows_of
-from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
+from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, check_form
 from flywheel_budget.core.entries import Asked, Spent, asked, spent
-from flywheel_budget.core.forms import check_form
 from flywheel_budget.core.outlook import Outlook, alert_output
 from flywheel_budget.core.pools import Account, Pool, share
 from flywheel_budget.core.published import Place, account_lease, forgotten_lease, state_of, unknown_lease

@@ -17,8 +17,7 @@ from typing import Any, Final
 
 from flywheel.budget import Budget, Matcher, budget_key_of, to_usd
 from flywheel.events import event_id
-from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
-from flywheel_budget.core.forms import check_form
+from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, check_form
 from flywheel_budget.core.intake import call_part, decision_part, definition_of, time_problem
 from flywheel_budget.core.requests import NOTHING, Call, Counts, Decision, Request, RowKey, rows_of
 

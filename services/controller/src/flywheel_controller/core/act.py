@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from flywheel.control import Record, RulesInvalid, Tree, parse_rules
-from flywheel.stream import Event, Fatal, FoldResult, Output, Reject, Skip, StateView
+from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, check_form
 from flywheel_controller.core.book import Book, Declared
 from flywheel_controller.core.desk import Desk
 from flywheel_controller.core.ground import Charters, Place
@@ -33,7 +33,7 @@ class ActFold:
 
     def fold(self, shard: int, events: Sequence[Event], state: StateView) -> FoldResult:
         """Take a batch of entries."""
-        _check_form(state, shard)
+        check_form(state, FORM, stage="controller-act", shard=shard)
         batch = _Batch(state, self._default)
         verdicts: dict[int, Skip | Reject] = {}
         for index, event in enumerate(events):
@@ -137,18 +137,6 @@ _APPLY: Mapping[str, Apply] = {
 @lru_cache(maxsize=256)
 def _tree(text: str) -> Tree:
     return parse_rules(text)
-
-
-def _check_form(state: StateView, shard: int) -> None:
-    """Note the form in a state that is new; refuse one that another version of the code wrote."""
-    stored = state.get("form", "form")
-    if stored is None:
-        state.put("form", "form", str(FORM).encode())
-    elif int(stored) != FORM:
-        raise Fatal(
-            f"controller-act: shard {shard} has a state of form {int(stored)}, this version reads {FORM}: move the "
-            "state's folder aside, it is rebuilt from the log"
-        )
 
 
 __all__ = ["LEDGER", "ActFold"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flywheel.stream import Fatal, StateView
+from flywheel.stream.errors import Fatal
+from flywheel.stream.ports import StateView
 
 _PLACE = ("form", "form")
 
