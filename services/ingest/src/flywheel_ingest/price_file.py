@@ -7,12 +7,11 @@ import contextlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from stat import S_ISREG
 from typing import Final
 
 from flywheel.observe import Metrics, logger
-from flywheel.pricing import PriceBook, prices_with
-from flywheel.pricing.own import MOST_BYTES, OwnPricesInvalid, read_own_prices
+from flywheel.pricing import PriceBook
+from flywheel.pricing.own import OwnPricesInvalid, read_own_price_file
 
 _Seen = tuple[int, int, int, int]
 _ABSENT: Final = (0, 0, 0, 0)
@@ -41,18 +40,9 @@ class PriceFile:
         """
         self._seen = self._state()
         try:
-            if not S_ISREG(self._path.stat().st_mode):  # opening a pipe would wait for ever
-                raise PriceFileBroken(f"price file {self._path}: is no file")
-            with self._path.open("rb") as file:
-                raw = file.read(MOST_BYTES + 1)
-            if len(raw) > MOST_BYTES:
-                raise PriceFileBroken(f"price file {self._path}: is longer than {MOST_BYTES} bytes")
-            return prices_with(read_own_prices(raw.decode("utf-8-sig")))
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-            raise PriceFileBroken(f"price file {self._path}: {why}") from None
+            return read_own_price_file(self._path)
         except OwnPricesInvalid as error:
-            raise PriceFileBroken(f"price file {self._path}: {error}") from None
+            raise PriceFileBroken(str(error)) from None
 
     def _state(self) -> _Seen:
         try:

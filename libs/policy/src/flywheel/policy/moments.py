@@ -13,7 +13,7 @@ needs no statistic of its own and replays like everything else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from flywheel.policy.features import CLIP, ONE
 from flywheel.policy.linear import LinearBelief, LinearPrior, Moments, believe
 from flywheel.policy.propensity import Array
-from flywheel.policy.summary import span_of, span_weights, unit_of_span
+from flywheel.policy.summary import SpanSums, span_of, span_weights
 
 REWARD_ONE = 1 << 16
 """The largest reward of the range in units of a reward; the smallest is 0."""
@@ -42,11 +42,8 @@ def outcome_vector(features: NDArray[np.int64], reward: float, reward_range: tup
 
 
 @dataclass(slots=True)
-class MomentSummary:
-    """Sums of one feature by span and arm. ``newest`` is the newest unit ever seen, -1 when empty."""
-
-    newest: int = -1
-    spans: dict[int, dict[str, Cell]] = field(default_factory=dict)
+class MomentSummary(SpanSums[Cell]):
+    """Sums of one feature: ``Σ z z'``."""
 
     def add(self, unit: int, arm: str, outcome: Cell) -> None:
         """Add one outcome decided in ``unit``. Raises ``OverflowError`` beyond 2³⁰ of one arm in one span."""
@@ -74,24 +71,6 @@ class MomentSummary:
             del arms[arm]
             if not arms:
                 del self.spans[span]
-
-    def advance(self, newest: int) -> None:
-        """Let ``newest`` be the newest unit, joining spans that are now old enough."""
-        if newest <= self.newest:
-            return
-        self.newest = newest
-        moved = [(span, at) for span in self.spans if (at := span_of(unit_of_span(span), newest)) != span]
-        for span, at in moved:
-            for arm, sums in self.spans.pop(span).items():
-                self._put(at, arm, sums)
-
-    def merge(self, other: MomentSummary) -> None:
-        """Add every outcome of ``other``."""
-        self.advance(other.newest)
-        for span, arms in other.spans.items():
-            place = span_of(unit_of_span(span), self.newest)
-            for arm, sums in arms.items():
-                self._put(place, arm, sums)
 
     def rows(self) -> Iterator[tuple[int, str, tuple[int, ...]]]:
         """Yield span, arm and the sums (upper triangle, row by row), sorted by span and arm."""

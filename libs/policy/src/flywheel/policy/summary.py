@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, Self, TypeVar
 
 NANO = 1_000_000_000
 UNIT_SHIFT = 16
@@ -25,6 +26,7 @@ KEPT = 8
 _LEVEL_BITS = 6
 _LEVEL_MASK = (1 << _LEVEL_BITS) - 1
 
+Cell = TypeVar("Cell")
 Sums = tuple[int, int, int]
 """Count, sum in nano units, sum of squares in atto units."""
 
@@ -68,11 +70,38 @@ def span_bounds(span: int) -> tuple[int, int]:
 
 
 @dataclass(slots=True)
-class Summary:
-    """Sums of one feature by span and arm. ``newest`` is the newest unit ever seen, -1 when empty."""
+class SpanSums(Generic[Cell]):
+    """Cells of sums by span and arm; a kind of sums says how a cell is put to another. ``newest`` is the newest unit
+    ever seen, -1 when empty."""
 
     newest: int = -1
-    spans: dict[int, dict[str, Sums]] = field(default_factory=dict)
+    spans: dict[int, dict[str, Cell]] = field(default_factory=dict)
+
+    def _put(self, span: int, arm: str, sums: Cell) -> None:
+        raise NotImplementedError
+
+    def advance(self, newest: int) -> None:
+        """Let ``newest`` be the newest unit, joining spans that are now old enough."""
+        if newest <= self.newest:
+            return
+        self.newest = newest
+        moved = [(span, place) for span in self.spans if (place := span_of(unit_of_span(span), newest)) != span]
+        for span, place in moved:
+            for arm, sums in self.spans.pop(span).items():
+                self._put(place, arm, sums)
+
+    def merge(self, other: Self) -> None:
+        """Add every outcome of ``other``."""
+        self.advance(other.newest)
+        for span, arms in other.spans.items():
+            place = span_of(unit_of_span(span), self.newest)
+            for arm, sums in arms.items():
+                self._put(place, arm, sums)
+
+
+@dataclass(slots=True)
+class Summary(SpanSums[Sums]):
+    """Sums of one feature: count, reward and its square."""
 
     def add(self, unit: int, arm: str, reward_nano: int) -> None:
         """Add one outcome decided in ``unit``."""
@@ -100,24 +129,6 @@ class Summary:
         arms.pop(arm, None)
         if not arms:
             del self.spans[span]
-
-    def advance(self, newest: int) -> None:
-        """Let ``newest`` be the newest unit, joining spans that are now old enough."""
-        if newest <= self.newest:
-            return
-        self.newest = newest
-        moved = [(span, place) for span in self.spans if (place := span_of(span >> _LEVEL_BITS, newest)) != span]
-        for span, place in moved:
-            for arm, sums in self.spans.pop(span).items():
-                self._put(place, arm, sums)
-
-    def merge(self, other: Summary) -> None:
-        """Add every outcome of ``other``."""
-        self.advance(other.newest)
-        for span, arms in other.spans.items():
-            place = span_of(span >> _LEVEL_BITS, self.newest)
-            for arm, sums in arms.items():
-                self._put(place, arm, sums)
 
     def rows(self) -> Iterator[tuple[int, str, int, int, int]]:
         """Yield span, arm, count, sum and sum of squares, sorted by span and arm."""

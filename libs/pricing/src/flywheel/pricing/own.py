@@ -12,12 +12,15 @@ import re
 from datetime import UTC, date, time
 from decimal import Decimal
 from hashlib import sha256
+from pathlib import Path
+from stat import S_ISREG
 from typing import Annotated, Any, Final, Self
 
 import yaml
 from genai_prices import types as table
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from flywheel.pricing.book import PriceBook, prices_with
 from flywheel.pricing.rates import POOL_SECONDS_KEY, PRICE_KEYS, REQUESTS_KEY
 from flywheel.pricing.tables import PriceTable
 
@@ -209,6 +212,28 @@ class _File(_Shape):
         for provider in self.providers:
             _once(f"provider {provider.id}: model", [model.id.lower() for model in provider.models])
         return self
+
+
+def read_own_price_file(path: Path) -> PriceBook:
+    """The prices of a person's own file before the public table.
+
+    Raises ``OwnPricesInvalid``, which names the file: it is not there, no file, too large, not text, or not prices.
+    """
+    try:
+        if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise OwnPricesInvalid((f"price file {path}: is no file",))
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise OwnPricesInvalid((f"price file {path}: is longer than {MOST_BYTES} bytes",))
+        text = raw.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise OwnPricesInvalid((f"price file {path}: {why}",)) from None
+    try:
+        return prices_with(read_own_prices(text))
+    except OwnPricesInvalid as error:
+        raise OwnPricesInvalid((f"price file {path}: {error}",)) from None
 
 
 def read_own_prices(text: str) -> PriceTable:

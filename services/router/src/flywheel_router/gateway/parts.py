@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from flywheel.observe import Health, Metrics, logger
-from flywheel.pricing import PriceBook, bundled_prices, prices_with
-from flywheel.pricing.own import MOST_BYTES, OwnPricesInvalid, read_own_prices
+from flywheel.pricing import PriceBook, bundled_prices
+from flywheel.pricing.own import read_own_price_file
 from flywheel_router.board import PolicyBoard
 from flywheel_router.decision_log import DecisionLog
 from flywheel_router.gateway.circuits import CircuitRules, Circuits
@@ -38,17 +38,7 @@ class Prices:
 
     @cached_property
     def _book(self) -> PriceBook:
-        if self._path is None:
-            return bundled_prices()
-        try:
-            with self._path.open("rb") as file:
-                text = file.read(MOST_BYTES + 1).decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-            raise OwnPricesInvalid((f"price file {self._path}: {why}",)) from None
-        if len(text) > MOST_BYTES:
-            raise OwnPricesInvalid((f"price file {self._path}: is longer than {MOST_BYTES} bytes",))
-        return prices_with(read_own_prices(text))
+        return bundled_prices() if self._path is None else read_own_price_file(self._path)
 
 
 @dataclass(frozen=True, slots=True)

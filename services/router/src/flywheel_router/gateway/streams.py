@@ -132,22 +132,15 @@ class ChatReader:
         if not isinstance(delta, dict):
             return
         for name in ("content", "reasoning_content", "reasoning", "refusal"):
-            self._text(delta.get(name), keep=name in ("content", "refusal"))
+            _add_piece(self.tally, delta.get(name), keep_text=self._keep_text and name in ("content", "refusal"))
         calls = delta.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict):
                 self._calls.add((_number(choice.get("index")), _number(call.get("index"))))
                 function = call.get("function")
                 if isinstance(function, dict):
-                    self._text(function.get("arguments"), keep=True)
+                    _add_piece(self.tally, function.get("arguments"), keep_text=self._keep_text)
         tally.tool_calls = len(self._calls)
-
-    def _text(self, text: object, *, keep: bool) -> None:
-        if isinstance(text, str) and text:
-            self.tally.pieces += 1
-            self.tally.text_bytes += len(text.encode())
-            if keep and self._keep_text:
-                self.tally.texts.append(text)
 
 
 class MessageReader:
@@ -171,7 +164,7 @@ class MessageReader:
                 tally.tool_calls += said["content_block"].get("type") == "tool_use"
             case "content_block_delta" if isinstance(said.get("delta"), dict):
                 for name in ("text", "partial_json", "thinking"):
-                    self._text(said["delta"].get(name), keep=name != "thinking")
+                    _add_piece(self.tally, said["delta"].get(name), keep_text=self._keep_text and name != "thinking")
             case "message_delta":
                 delta = said.get("delta")
                 if isinstance(delta, dict) and isinstance(delta.get("stop_reason"), str):
@@ -189,13 +182,6 @@ class MessageReader:
         if isinstance(usage, dict):
             told = {name: value for name, value in usage.items() if value is not None}
             self.tally.usage = {**(self.tally.usage or {}), **told}
-
-    def _text(self, text: object, *, keep: bool) -> None:
-        if isinstance(text, str) and text:
-            self.tally.pieces += 1
-            self.tally.text_bytes += len(text.encode())
-            if keep and self._keep_text:
-                self.tally.texts.append(text)
 
 
 def read_whole(body: bytes, *, keep_text: bool) -> Tally:
@@ -230,6 +216,13 @@ def _whole_choice(tally: Tally, choice: Mapping[str, Any], *, keep_text: bool) -
         calls = message.get("tool_calls")
         tally.tool_calls += len(calls) if isinstance(calls, list) else 0
         _add_text(tally, message.get("content"), keep_text=keep_text)
+
+
+def _add_piece(tally: Tally, text: object, *, keep_text: bool) -> None:
+    """Take one event's text; an empty one is no piece."""
+    if isinstance(text, str) and text:
+        tally.pieces += 1
+        _add_text(tally, text, keep_text=keep_text)
 
 
 def _add_text(tally: Tally, text: object, *, keep_text: bool) -> None:
