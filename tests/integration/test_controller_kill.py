@@ -20,8 +20,9 @@ import pytest
 from flywheel.control.shipped import default_rules
 from flywheel.events import Codec, LocalRegistry, event_id, topics
 from flywheel.local.topic_admin import create_topics
-from flywheel.stream import KafkaBus, Output, Publisher, RawRecord, ShardState, TopicPartition
+from flywheel.stream import KafkaBus, Output, Publisher, ShardState
 from flywheel.stream.shard import Identity, Shard
+from flywheel.testkit.draining import read_partitions, read_topic
 from flywheel_controller.core import LEDGER, ActFold
 
 pytest_plugins = ["flywheel.local.fixtures"]
@@ -84,35 +85,21 @@ async def start(bootstrap: str, state_dir: Path, faults: str) -> asyncio.subproc
     )
 
 
-async def read(bus: KafkaBus, topic: str) -> dict[TopicPartition, list[RawRecord]]:
-    consumer = bus.consumer(topics=[topic], group=None)
-    await consumer.start()
-    ends = await consumer.end_offsets(sorted(consumer.assignment()))
-    found: dict[TopicPartition, list[RawRecord]] = {p: [] for p in ends}
-    async with asyncio.timeout(60):
-        while any(len(found[p]) < end for p, end in ends.items()):
-            for partition, records in (await consumer.poll(max_records=5000, timeout_ms=100)).items():
-                found[partition] += records
-    await consumer.stop()
-    return found
-
-
-async def said(bus: KafkaBus, topic: str) -> dict[str, dict[str, Any]]:
+async def said(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
     """Every event of a topic by its id; two that differ under one id are an error."""
     found: dict[str, dict[str, Any]] = {}
-    for records in (await read(bus, topic)).values():
-        for record in records:
-            value = CODEC.decode(record.value or b"").value
-            assert found.setdefault(value["event_id"], value) == value
+    for record in await read_topic(bootstrap, topic):
+        value = CODEC.decode(record.value or b"").value
+        assert found.setdefault(value["event_id"], value) == value
     return found
 
 
-async def computed(bus: KafkaBus) -> dict[str, dict[str, dict[str, Any]]]:
+async def computed(bootstrap: str) -> dict[str, dict[str, dict[str, Any]]]:
     """What the core says about the ledger as it lies on the broker, by topic and id."""
     expected: dict[str, dict[str, dict[str, Any]]] = {
         name: {} for name in ("actions", "controls", "charters", "alerts")
     }
-    for partition, records in (await read(bus, LEDGER)).items():
+    for partition, records in (await read_partitions(bootstrap, LEDGER)).items():
         state = ShardState(None)
         shard = Shard(number=partition.partition, state=state, codec=CODEC, identity=Identity("controller", "again"))
         step = _Kept(ActFold(default_rules()), expected)
@@ -135,13 +122,13 @@ class _Kept:
         return result
 
 
-async def rules_read(bus: KafkaBus, bootstrap: str, state_dir: Path) -> None:
+async def rules_read(bootstrap: str, state_dir: Path) -> None:
     """Let the controller run until the rules are on its ledger: topics are read side by side, so an alert that follows
     them closely may come before them."""
     process = await start(bootstrap, state_dir, "")
     try:
         async with asyncio.timeout(90):
-            while not any(e["kind"] == "rules" for e in (await said(bus, LEDGER)).values()):
+            while not any(e["kind"] == "rules" for e in (await said(bootstrap, LEDGER)).values()):
                 await asyncio.sleep(0.3)
     finally:
         process.terminate()
@@ -157,18 +144,45 @@ def over(actions: dict[str, dict[str, Any]]) -> bool:
     return len(applied) >= len(FEATURES) and all(found & (ENDS | {"verified"}) for found in applied)
 
 
+async def told(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
+    """What the controller said on a topic, without what this test put there."""
+    found = await said(bootstrap, topic)
+    if topic == "alerts":
+        return {key: value for key, value in found.items() if value["kind"].startswith("action_")}
+    if topic == "charters":
+        return {key: value for key, value in found.items() if value["revision"] > 2}
+    return found
+
+
+async def settled(bootstrap: str) -> None:
+    """Wait until every alert is on the ledger, everything the ledger asks for was said, and what was applied is over.
+
+    A controller that lost an action, or said one too many, never gets there: the comparison after this tells which.
+    """
+    loop = asyncio.get_running_loop()
+    last = loop.time() + 150
+    while loop.time() < last:
+        await asyncio.sleep(1)
+        actions, ledger = await told(bootstrap, "actions"), await said(bootstrap, LEDGER)
+        heard = {
+            key for key, value in (await said(bootstrap, "alerts")).items() if value["kind"] in ("error_rate", "drift")
+        }
+        read = {event_id("control_entry", "alert", key) for key in heard}
+        if read <= ledger.keys() and over(actions) and actions == (await computed(bootstrap))["actions"]:
+            return
+
+
 async def test_killed_anywhere_no_action_is_lost_or_made_twice(
     private_kafka: Callable[..., Any], tmp_path: Path
 ) -> None:
     bootstrap = private_kafka().bootstrap
     await create_topics(bootstrap, topics().values())
-    bus = KafkaBus(bootstrap)
-    publisher = Publisher(bus, CODEC, source="test")
+    publisher = Publisher(KafkaBus(bootstrap), CODEC, source="test")
     await publisher.start()
     rules = {"event_id": "r", "project": "acme", "occurred_at": 0, "revision": 1, "rules_yaml": RULES, "digest": "d"}
     await publisher.publish([Output("control-rules", "acme", "control_rules", rules)])
     await publisher.publish([charter(feature, revision) for feature in FEATURES for revision in (1, 2)])
-    await rules_read(bus, bootstrap, tmp_path)
+    await rules_read(bootstrap, tmp_path)
     killed = 0
     for number, faults in enumerate([*KILLED_AT, ""]):
         process = await start(bootstrap, tmp_path, faults)
@@ -185,9 +199,7 @@ async def test_killed_anywhere_no_action_is_lost_or_made_twice(
                 async with asyncio.timeout(90):
                     killed += await process.wait() == -signal.SIGKILL
                 continue
-            async with asyncio.timeout(150):
-                while not over(await said(bus, "actions")):
-                    await asyncio.sleep(1)
+            await settled(bootstrap)
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -195,13 +207,8 @@ async def test_killed_anywhere_no_action_is_lost_or_made_twice(
                     await process.wait()
     await publisher.stop()
     assert killed == len(KILLED_AT)
-    expected = await computed(bus)
+    expected = await computed(bootstrap)
     for topic, events in expected.items():
-        found = await said(bus, topic)
-        if topic == "alerts":
-            found = {key: value for key, value in found.items() if value["kind"].startswith("action_")}
-        elif topic == "charters":
-            found = {key: value for key, value in found.items() if value["revision"] > 2}
-        assert found == events, topic
+        assert await told(bootstrap, topic) == events, topic
     applied = [a["action_id"] for a in expected["actions"].values() if a["state"] == "applied"]
     assert len(applied) == len(set(applied)) >= len(FEATURES)
