@@ -125,7 +125,10 @@ class System:
     def spawn(self, name: str, **environ: str) -> ProcessId:
         """Start a service and return at once; ``environ`` adds to its settings."""
         part = PARTS[name.partition("-")[0]]
-        ports = self._ports.setdefault(name, {port: free_port() for port in part.ports})
+        ports = self._ports.setdefault(name, {})
+        for port in part.ports:
+            told = [other for known in self._ports.values() for other in known.values()]
+            ports[port] = ports.get(port) or free_port(besides=told)
         log = self.folder / "logs" / f"{name}.log"
         make_secrets(self.folder / "secrets", part.secrets.values())
         own = part.environment(self.folder, ports) | {

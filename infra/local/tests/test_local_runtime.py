@@ -221,6 +221,7 @@ def test_a_taken_default_port_gives_another_one():
         assert free_port(taken) not in (0, taken)
     free = free_port()
     assert free_port(free) == free
+    assert free_port(free, besides=[free]) != free
 
 
 def test_the_tail_of_a_log_starts_where_asked_and_survives_bad_bytes(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Collection
 from typing import Final
 
 LOOPBACK: Final = "127.0.0.1"
@@ -24,18 +25,19 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free_port(preferred: int = 0) -> int:
-    """``preferred`` where it is free, else some free port; never 0.
+def free_port(preferred: int = 0, *, besides: Collection[int] = ()) -> int:
+    """``preferred`` where it is free, else some free port; never 0, and none of ``besides``, which others were told to
+    listen on and may not do yet.
 
     Raises:
         OSError: no free port was found.
     """
-    if preferred and is_free(preferred):
+    if preferred and preferred not in besides and is_free(preferred):
         return preferred
     # The operating system's randomness, so that programs started together, or with one seed, ask for different ports.
     chooser = random.SystemRandom()
     for _ in range(200):
         port = chooser.randint(_LOWEST, _HIGHEST)
-        if is_free(port):
+        if port not in besides and is_free(port):
             return port
     raise OSError(f"no free port between {_LOWEST} and {_HIGHEST}")

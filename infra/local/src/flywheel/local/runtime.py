@@ -253,7 +253,11 @@ class Runtime:
         self._children[KAFKA] = node.release()
 
     def _start_part(self, part: Part) -> None:
-        taken = {port: free_port(self._preferred(part.name, port)) for port in part.ports}
+        taken: dict[str, int] = {}
+        others = [started.ports for started in self._started.values() if started.name != part.name]
+        for port in part.ports:
+            told = [number for ports in (*others, taken) for number in ports.values()]
+            taken[port] = free_port(self._preferred(part.name, port), besides=told)
         log = self.folder / "logs" / f"{part.name}.log"
         rotate(log)
         make_secrets(self.folder / "secrets", part.secrets.values())
