@@ -214,6 +214,23 @@ def test_what_a_call_went_without_is_there_next_time() -> None:
     assert (request.need_pico, request.limit_wanted_pico) == (0, 80)
 
 
+def test_where_money_is_short_one_call_leaves_some_for_others() -> None:
+    purse = Purse("life")
+    opened(purse, 80)  # all that was asked for
+    assert purse.fair_pico([BUDGET], 0.0) == 80
+    purse.wish([BUDGET], 400, 0.0)
+    (request,) = purse.requests(0.0)
+    purse.apply(lease(request, 160), 0.0)
+    assert purse.fair_pico([BUDGET], 0.0) == 20
+
+
+@pytest.mark.parametrize("scarce", [True, False])
+def test_money_is_short_while_the_guard_wants_some_back(scarce: bool) -> None:
+    purse = Purse("life")
+    purse.apply(lease(opened(purse, 80), 80, scarce=scarce), 0.0)
+    assert purse.fair_pico([BUDGET], 0.0) == (10 if scarce else 80)
+
+
 def test_an_account_the_guard_closed_takes_no_more() -> None:
     purse = Purse("life")
     request = opened(purse, 100)

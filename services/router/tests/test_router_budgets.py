@@ -111,19 +111,21 @@ async def test_only_arms_that_can_be_paid_are_drawn_and_the_propensities_say_so(
         assert all((event["arms"], event["propensities"]) == (["cheap"], [1.0]) for event in events)
 
 
-async def test_the_output_is_capped_to_what_is_left_but_not_below_what_is_of_use(tmp_path: Path) -> None:
-    async with spending(tmp_path, {TEAM: "0.0004"}) as (router, _):
+async def test_the_output_is_capped_to_a_share_of_what_is_left_but_not_below_what_is_of_use(tmp_path: Path) -> None:
+    async with spending(tmp_path, {TEAM: "0.004"}) as (router, _):
         router.publish(priced_policy())
         declare(
             router,
-            budget("team", "0.0004", scope=(("team", "cx"),), max_output_tokens=1000, min_output_tokens=50),
+            budget("team", "0.004", scope=(("team", "cx"),), max_output_tokens=4000, min_output_tokens=50),
         )
-        replies = [await router.http.post("/v1/decide", json=ask(number, max_tokens=None)) for number in range(3)]
+        replies = [await router.http.post("/v1/decide", json=ask(number, max_tokens=None)) for number in range(30)]
         events = await router.sent()
-        assert [reply.status_code for reply in replies] == [200, 200, 402]
-        for event, reply in zip(events, replies, strict=False):
-            assert 50 <= event["output_tokens_bound"] == reply.json()["params"]["max_tokens"] < 1000
-        assert 390 <= events[-1]["reservations"][0]["cumulative_usd"] * 10**6 <= 400
+        assert [reply.status_code for reply in replies] == [200] * len(events) + [402] * (30 - len(events))
+        caps = [event["output_tokens_bound"] for event in events]
+        assert caps == [reply.json()["params"]["max_tokens"] for reply in replies[: len(events)]]
+        assert 4000 > caps[0] >= caps[-1] == 50
+        assert len(events) > 8  # the first did not take it all
+        assert 3800 <= events[-1]["reservations"][0]["cumulative_usd"] * 10**6 <= 4000
 
 
 async def test_nested_budgets_hold_together_and_users_have_their_own(tmp_path: Path) -> None:

@@ -234,11 +234,11 @@ class Spending:
 
     def reserve(self, plan: Plan, place: int, now_s: float) -> tuple[tuple[Reservation, ...], int]:
         """Take the arm at ``place``, which can be paid: the reservations, written down when this returns, and the cap
-        on its output."""
+        on its output, which where money is short leaves some for other calls."""
         site, bound = plan.sites[place], plan.bounds[place]
         if not site.hard or bound is None:
             return (), 0
-        tokens = bound.tokens_for(self.purse.room_pico(site.hard, now_s))
+        tokens = max(bound.least_tokens, bound.tokens_for(self.purse.fair_pico(site.hard, now_s)))
         made = self.purse.reserve(site.hard, bound.pico(tokens), now_s)
         if made is None:
             raise RuntimeError("an arm that could be paid was not")

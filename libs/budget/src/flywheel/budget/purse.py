@@ -56,6 +56,7 @@ class _Account:
     closing: bool = False
     ttl_s: float = 60.0
     scarce: bool = False
+    short: bool = False
     exhausted: bool = False
     refused_s: float = -1e9
     retry_s: float = 0.0
@@ -107,6 +108,13 @@ class Purse:
             room = account.limit - account.reserved
             least = min(least, room)
         return least
+
+    def fair_pico(self, instances: Sequence[str], now_s: float) -> int:
+        """What one call may take beyond its need: all there is, or a share of it where the guard last gave less than
+        was asked for, or wants some back. What one call takes then, others go without until it is settled."""
+        room = self.room_pico(instances, now_s)
+        short = any(account is not None and account.short for account in map(self._open.get, instances))
+        return room // _FIRST_CALLS if short else room
 
     def reserve(self, instances: Sequence[str], bound_pico: int, now_s: float) -> tuple[Reservation, ...] | None:
         """Take ``bound_pico`` from every instance, or from none: None when one of them cannot pay."""
@@ -242,10 +250,12 @@ class Purse:
         account.window, account.window_end_us = lease.window, lease.window_end_us
         if asked is not None:
             account.ends_s = None if lease.lasts_s is None else account.asked_s + lease.lasts_s
+            account.short = account.limit < asked.limit_wanted_pico
             self._answered(account, asked, account.limit - before, now_s)
             if asked.need_pico or account.limit > before:  # else nobody asked what there is for a call
                 account.exhausted = lease.exhausted
         account.ttl_s, account.scarce = lease.ttl_s, lease.scarce
+        account.short = account.short or lease.scarce
         self._due[account.name] = account
         return True
 
