@@ -43,7 +43,13 @@ FEATURE: Final = "paid"
 TRIES: Final = 60
 """A budget says that money may come back; callers that give up early would leave what others return lying there."""
 PAUSE_S: Final = 0.5
-QUIET_S: Final = 60.0
+LONGEST_PAUSE_S: Final = 8.0
+"""Pauses double up to this, less a random half: callers that come back at once, thousands together, take the processor
+from those that have something to report."""
+SHARE_A_CLIENT: Final = 25
+"""Callers. An HTTP client looks at all its connections for each request; with thousands it would do nothing else."""
+QUIET_S: Final = 150.0
+"""Longer than calls under way take to be reported on a machine that thousands of callers keep busy."""
 PICO: Final = 10**12
 PROXY_KEY: Final = "PROXY_KEY"
 """The environment variable of the key that callers show a proxy."""
@@ -153,7 +159,8 @@ async def callers(requests: Sequence[str], clients: int, attempt: Attempt) -> To
         for request_id in left:
             for number in range(TRIES):
                 if number and not stopped.is_set():
-                    await asyncio.sleep(PAUSE_S)
+                    longest = min(PAUSE_S * 2 ** min(number - 1, 10), LONGEST_PAUSE_S)
+                    await asyncio.sleep(longest * draw(request_id, f"pause {number}", 500, 1000) / 1000)
                 if stopped.is_set():
                     told.given_up += 1
                     break
@@ -168,9 +175,11 @@ async def callers(requests: Sequence[str], clients: int, attempt: Attempt) -> To
             else:
                 told.given_up += 1
 
-    limits = httpx.Limits(max_connections=clients * 2, max_keepalive_connections=clients * 2)
-    async with httpx.AsyncClient(timeout=600, limits=limits, trust_env=False) as http:
-        await asyncio.gather(*(caller(http) for _ in range(clients)))
+    async def sharing(number: int) -> None:
+        async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(), trust_env=False, verify=False) as http:
+            await asyncio.gather(*(caller(http) for _ in range(number, min(clients, number + SHARE_A_CLIENT))))
+
+    await asyncio.gather(*map(sharing, range(0, clients, SHARE_A_CLIENT)))
     return told
 
 
