@@ -43,7 +43,7 @@ REPLAYED: Final = ("bandit-join", "bandit-learn", "budget-spend")
 """Steps whose states the replay must reach byte for byte. The guard's hold the broker's time of what it read, and that
 is another log in the replay: there it is the money that is compared."""
 SHARDS: Final = 4
-SETTLED_S: Final = 150.0
+SETTLED_S: Final = 400.0
 FACTS_PER_S: Final = 1_500
 """What a busy machine folds at least: a long run has more to settle."""
 POISON: Final = "poison-"
