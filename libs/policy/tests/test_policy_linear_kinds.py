@@ -100,7 +100,7 @@ def test_what_is_best_depends_on_the_context(kind):
     at_short, at_long = (compiled.distribution(two, compiled.encode(context)).propensities for context in (short, long))
     assert at_long[0] > 0.9 and at_short[1] > at_long[1]
     mean = compiled.expected_rewards(long, two)
-    assert mean[0] == pytest.approx(0.8, abs=0.15) and mean[1] == pytest.approx(-0.6, abs=0.25)
+    assert mean[0] == pytest.approx(0.8, abs=0.15) and mean[1] < -0.4
     for shares in (at_short, at_long):
         assert math.fsum(shares) == pytest.approx(1.0, abs=1e-12) and min(shares) >= 0.02 - 1e-12
     assert math.fsum(arm["propensity"] for arm in event["arms"]) == pytest.approx(1.0)
@@ -238,10 +238,10 @@ def test_what_an_arm_earned_before_it_changed_is_forgotten_with_its_context():
         ("values: [en, de]", "values: [en, en]", "policy.features.1", "each once"),
         ("kind: flag", "kind: flag, low: 3", "policy.features.2", "means nothing for a flag"),
         ("kind: flag", "kind: bool", "policy.features.2.kind", "'number', 'category', 'flag', 'text' or 'complexity'"),
-        ("kind: flag", "kind: text, buckets: 40", "policy", "at most 32"),
-        ("name: beta", "name: chars", "policy", "declared twice"),
+        ("kind: flag", "kind: text, buckets: 40", "policy.features", "at most 32"),
+        ("name: beta", "name: chars", "policy.features", "declared twice"),
         ("name: beta, kind: flag", "name: plan, kind: complexity", "policy.features.2.name", "not logged"),
-        ("linear_thompson", "thompson", "policy", "looks at none"),
+        ("linear_thompson", "thompson", "policy.features", "looks at none"),
         ("kind: flag", "kind: text, buckets: 24", "policy.features", f"at most {MOST_SUMS}"),
     ],
 )

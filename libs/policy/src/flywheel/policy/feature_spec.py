@@ -56,11 +56,14 @@ class FeatureSpec(Declared):
         needs = _NEEDS[self.kind]
         for field in needs:
             if getattr(self, field) is None:
-                raise ValueError(f"{field} is missing: a {self.kind} needs {' and '.join(needs)}")
+                raise ValueError(f"a {self.kind} needs {' and '.join(needs)}; {field} is missing")
         for field in _FIELDS:
             if getattr(self, field) is not None and field not in (*needs, *_MAY.get(self.kind, ())):
                 raise ValueError(f"{field} means nothing for a {self.kind}")
-        feature_of(self.record()).encoder()
+        try:
+            feature_of(self.record()).encoder()
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(f"{self.name}: ")) from error
         return self
 
     @property
