@@ -610,8 +610,8 @@ class Policy(EventModel):
     features: tuple[ContextFeature, ...] = ()
     encoding: str | None = None
     on_missing: str = "encode"
-    scale: float = 1.0
-    gamma: float = 0.0
+    scale: float | None = None
+    gamma: float | None = None
     linear: tuple[LinearArm, ...] = ()
 
 

@@ -94,8 +94,8 @@ def compile_linear(policy_event: Mapping[str, Any]) -> LinearPolicy | None:
         arms=LinearArms.of(beliefs),
         default_on_missing=policy_event["on_missing"] == "default",
         explore_floor=policy_event["explore_floor"],
-        scale=policy_event["scale"],
-        gamma=policy_event["gamma"],
+        scale=1.0 if policy_event["scale"] is None else policy_event["scale"],
+        gamma=policy_event["gamma"] or 0.0,
     )
 
 
@@ -145,8 +145,8 @@ def believe_linear(charter: Charter, summary: Summary, moments: Iterable[MomentS
         "features": records,
         "encoding": spec.encoding,
         "on_missing": spec.on_missing,
-        "scale": spec.scale,
-        "gamma": squarecb_gamma(spec.gamma, pooled.weight) / (high - low) if spec.kind == "squarecb" else 0.0,
+        "scale": None if spec.kind == "squarecb" else spec.scale,
+        "gamma": squarecb_gamma(spec.gamma, pooled.weight) / (high - low) if spec.kind == "squarecb" else None,
         "linear": arms,
     }
 

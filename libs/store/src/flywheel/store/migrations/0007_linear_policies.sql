@@ -8,8 +8,8 @@ ALTER TABLE policies
     ADD COLUMN IF NOT EXISTS features Array(Tuple(name String, kind String, low Float64, high Float64, log Bool, values Array(String), buckets Int32, length Nullable(String))) COMMENT 'Declared context features, in the order of their slots; empty for kinds without.' AFTER context,
     ADD COLUMN IF NOT EXISTS encoding LowCardinality(Nullable(String)) COMMENT 'Digest of the features\' declarations; null for kinds without.' AFTER features,
     ADD COLUMN IF NOT EXISTS on_missing LowCardinality(String) DEFAULT 'encode' COMMENT 'A request without a declared feature: encode decides with it as missing, default takes the default arm.' AFTER encoding,
-    ADD COLUMN IF NOT EXISTS scale Float64 DEFAULT 1 COMMENT 'Standard deviations of belief that linear_thompson draws with and linear_ucb adds.' AFTER on_missing,
-    ADD COLUMN IF NOT EXISTS gamma Float64 COMMENT 'Gamma of squarecb, the outcomes behind it already in it.' AFTER scale,
+    ADD COLUMN IF NOT EXISTS scale Nullable(Float64) COMMENT 'Standard deviations of belief that linear_thompson draws with and linear_ucb adds; null for kinds without.' AFTER on_missing,
+    ADD COLUMN IF NOT EXISTS gamma Nullable(Float64) COMMENT 'Gamma of squarecb, the outcomes behind it already in it; null for kinds without.' AFTER scale,
     ADD COLUMN IF NOT EXISTS linear Array(Tuple(name String, coefficients Array(Float64), root Array(Float64))) COMMENT 'Beliefs of the linear kinds, an arm each, in the order of arms; empty for other kinds.' AFTER gamma;
 
 CREATE OR REPLACE VIEW v_decisions (
@@ -118,8 +118,8 @@ CREATE OR REPLACE VIEW v_policies (
     features Array(Tuple(name String, kind String, low Float64, high Float64, log Bool, values Array(String), buckets Int32, length Nullable(String))) COMMENT 'Declared context features, in the order of their slots; empty for kinds without.',
     encoding LowCardinality(Nullable(String)) COMMENT 'Digest of the features\' declarations; null for kinds without.',
     on_missing LowCardinality(String) COMMENT 'A request without a declared feature: encode decides with it as missing, default takes the default arm.',
-    scale Float64 COMMENT 'Standard deviations of belief that linear_thompson draws with and linear_ucb adds.',
-    gamma Float64 COMMENT 'Gamma of squarecb, the outcomes behind it already in it.',
+    scale Nullable(Float64) COMMENT 'Standard deviations of belief that linear_thompson draws with and linear_ucb adds; null for kinds without.',
+    gamma Nullable(Float64) COMMENT 'Gamma of squarecb, the outcomes behind it already in it; null for kinds without.',
     linear Array(Tuple(name String, coefficients Array(Float64), root Array(Float64))) COMMENT 'Beliefs of the linear kinds, an arm each, in the order of arms; empty for other kinds.',
     k_topic LowCardinality(String) COMMENT 'Kafka topic the row came from.',
     k_partition Int32 COMMENT 'Kafka partition.',
