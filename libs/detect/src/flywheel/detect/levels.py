@@ -19,9 +19,10 @@ class LevelDetector(Stateful):
 
     Both are watched on what the daily season leaves, once it is known and predicts better than the level; when that
     turns, both start anew. The spread is that of the absolute normal scores of the level's ranks, which are
-    independent while nothing changes, as deviations from an estimated mean are not. It is watched where a series has
-    more than 12 different values: from when two days tell whether there is a season, as a day's swing is a drift until
-    then, and of a seasonal one from the seventh day on, as deviations shrink while the season is learned. Each of the two errs at most as often as ``ChangeDetector`` says.
+    independent while nothing changes, as deviations from an estimated mean are not. It is watched where a series
+    has more than 12 different values: from when two days tell whether there is a season, as a day's swing is a
+    drift until then, and of a seasonal one from the seventh day on, as deviations shrink while the season is
+    learned. Each of the two errs at most as often as ``ChangeDetector`` says.
     """
 
     __slots__ = ("changes", "season", "seasonal", "spread", "times")
