@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,7 +36,6 @@ from flywheel.stream.kafka import partition_of
 from flywheel.stream.memory import MemoryConsumer, MemoryProducer
 from flywheel.stream.records import LETTER_BYTES, Lineage, dead_letter, frame
 from flywheel.stream.shard import Identity, Shard
-from flywheel.stream.stuck import StuckDetector
 
 codec = Codec(LocalRegistry.load())
 THUMB = examples("feedback")["thumb-up"]
@@ -426,26 +422,3 @@ async def test_a_sink_of_events_gets_what_can_be_decoded_and_the_rest_is_buried_
 def test_a_setting_that_makes_no_sense_is_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{name}: "):
         RunnerSettings(**{name: value})  # type: ignore[arg-type]
-
-
-def test_silence_of_the_event_loop_is_noticed_from_outside() -> None:
-    heard, told = [], threading.Event()
-    detector = StuckDetector(0.2, on_stuck=lambda why: (heard.append(why), told.set()))
-    detector.start()
-    assert told.wait(10)
-    assert "has not turned" in heard[0]
-
-
-def test_a_stuck_process_says_where_it_stands_and_exits_1() -> None:
-    code = (
-        "import asyncio, time\n"
-        "from flywheel.stream.stuck import StuckDetector\n"
-        "def here_it_hangs(): time.sleep(60)\n"
-        "async def main():\n"
-        "    StuckDetector(0.3).start()\n"
-        "    here_it_hangs()\n"
-        "asyncio.run(main())\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
-    assert ended.returncode == 1
-    assert "here_it_hangs" in ended.stderr

@@ -22,10 +22,15 @@ class Waits:
     def __init__(self, consumer: Consumer, settings: RunnerSettings, metrics: Metrics) -> None:
         self._consumer, self._settings, self._metrics = consumer, settings, metrics
         self._until: dict[TopicPartition, float] = {}
+        self._noted: dict[TopicPartition, float] = {}
         self._attempts: dict[object, int] = defaultdict(int)
 
     def __contains__(self, partition: TopicPartition) -> bool:
         return partition in self._until
+
+    def noted_at(self, partition: TopicPartition) -> float:
+        """When it last began to wait for a cause that was said, 0 when it never did."""
+        return self._noted.get(partition, 0.0)
 
     def rewind(self, offsets: Mapping[TopicPartition, int], error: Unavailable) -> None:
         """Read these again later: the partitions pause, the member goes on heartbeating."""
@@ -52,6 +57,7 @@ class Waits:
 
     def note(self, partition: TopicPartition, seconds: float) -> None:
         """A partition that is paused already stays so for so many seconds."""
+        self._noted[partition] = now()
         self._until[partition] = now() + seconds
         self._metrics.gauge("stream_paused", 1, topic=partition.topic, partition=partition.partition)
 

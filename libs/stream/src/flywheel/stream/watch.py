@@ -104,9 +104,13 @@ class Watch:
         return lag
 
     def _judge(self, lag: Offsets) -> None:
-        if not any(records for partition, records in lag.items() if partition not in self._waits):
+        behind = [partition for partition, records in lag.items() if records and partition not in self._waits]
+        if not behind:
             self.progress()
-        elif now() - self._progress_at > self._after_s:
+            return
+        # A partition that tries again and again says why each time; it is not stuck, however short its waits are.
+        silent = min(max(self._progress_at, self._waits.noted_at(partition)) for partition in behind)
+        if now() - silent > self._after_s:
             dump_and_exit(f"{sum(lag.values())} records wait, none finished in {self._after_s:g} s")
 
 
