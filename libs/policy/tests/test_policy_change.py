@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from flywheel.policy import Summary, build_policy, decide, nano, parse_charter
-from flywheel.policy.change import FALSE_CHANGE, changes, last_change
+from flywheel.policy.change import FALSE_CHANGE, KEPT_AFTER_CHANGE, changes, last_change
 from flywheel.policy.decide import DecideRequest, compile_policy
-from flywheel.policy.posterior import KEPT_AFTER_CHANGE, believed_evidence
+from flywheel.policy.posterior import believed_evidence
 from flywheel.policy.summary import NANO
 
 RANGE = (0.0, 1.0)

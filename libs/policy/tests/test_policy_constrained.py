@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.events import event_id
-from flywheel.policy import Constraint, DecideRequest, candidates, compile_policy, constrain, decide, decision_event
+from flywheel.policy import Constraint, DecideRequest, compile_policy, constrain, decide, decision_event
 
 NOW = 1_795_219_200_000_000
 NAMES = ("strong", "cheap", "large")
@@ -60,7 +60,7 @@ def test_a_paused_policy_gives_the_default_for_certain():
     held = constrain(policy(), [Constraint("p", "pause")])
     made = decide(held, ask(), NOW)
     assert (made.arm, made.propensity, made.reason, made.fallback, made.control) == ("strong", 1.0, "paused", True, "p")
-    assert candidates(held, ask(), NOW) == 0
+    assert held.outlook({}, NOW).arms == 0
     other = constrain(policy(), [Constraint("p", "pause"), Constraint("d", "disable", ("strong",))])
     assert decide(other, ask(), NOW).arm == "cheap"
 

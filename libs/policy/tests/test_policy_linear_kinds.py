@@ -27,7 +27,7 @@ from flywheel.policy import (
     nano,
     parse_charter,
 )
-from flywheel.policy.decide import candidates, uniform
+from flywheel.policy.decide import uniform
 from flywheel.policy.feature_spec import MOST_SUMS, encoder_of
 from flywheel.policy.features import ONE
 from flywheel.policy.moments import MomentSummary, outcome_vector
@@ -99,7 +99,7 @@ def test_what_is_best_depends_on_the_context(kind):
     two = 0b011
     at_short, at_long = (compiled.distribution(two, compiled.encode(context)).propensities for context in (short, long))
     assert at_long[0] > 0.9 and at_short[1] > at_long[1]
-    mean = compiled.expected_rewards(long, two)
+    mean = compiled.expected_rewards(compiled.encode(long), two)
     assert mean[0] == pytest.approx(0.8, abs=0.15) and mean[1] < -0.4
     for shares in (at_short, at_long):
         assert math.fsum(shares) == pytest.approx(1.0, abs=1e-12) and min(shares) >= 0.02 - 1e-12
@@ -197,7 +197,7 @@ def test_a_missing_feature_is_encoded_or_sends_the_request_to_the_default_arm_an
         made = decide(compiled, request(1, **context), 2)
         assert (made.arm, made.reason, made.fallback, made.propensity) == ("strong", "no_context", True, 1.0)
         assert "features" not in decision_event(made, request(1, **context), occurred_at_us=2)
-        assert candidates(compiled, request(1, **context), 2) == 0
+        assert compiled.outlook(context, 2).arms == 0
     assert decide(compiled, request(1, chars=5.0, language="fr", beta=False), 2).reason == "policy"
 
 
@@ -226,7 +226,7 @@ def test_what_an_arm_earned_before_it_changed_is_forgotten_with_its_context():
         (n * 2000, arm, context, reward) for n in range(150, 300) for arm, reward in (("strong", -0.9), ("cheap", 0.9))
     ]
     compiled = compile_policy(build(declared, learn([*before, *after], declared)))
-    strong, cheap = compiled.expected_rewards(context, 0b011)
+    strong, cheap = compiled.expected_rewards(compiled.encode(context), 0b011)
     assert strong < -0.75 and cheap > 0.8
 
 

@@ -6,15 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from flywheel.policy import (
-    Arm,
-    CompiledPolicy,
-    DecideRequest,
-    Decision,
-    candidates,
-    decide,
-    decision_event,
-)
+from flywheel.policy import Arm, CompiledPolicy, DecideRequest, Decision, Outlook, decide, decision_event
 from flywheel_router.board import PolicyBoard
 from flywheel_router.recent import Recent
 from flywheel_router.spending import Spending, covered
@@ -72,17 +64,26 @@ class Decider:
             return made
         absence: Absence = "unknown_feature" if self._board.serves(request.project) else "no_policy"
         allowed = -1
-        if usable is not None and compiled is not None:
-            mask, allowed = candidates(compiled, request, now_us), usable(compiled)
-            if mask and not mask & allowed:
+        outlook = compiled.outlook(request.context, now_us) if compiled is not None else None
+        if usable is not None and compiled is not None and outlook is not None:
+            allowed = usable(compiled)
+            if outlook.arms and not outlook.arms & allowed:
                 raise NothingUsable
         spending = self._spending
         if spending is not None and spending.bears_on(request.project, decided_by_policy=held is not None):
             decision = _within(
-                spending, compiled, request, log, now_us=now_us, now_s=now_s, absence=absence, usable=allowed
+                spending,
+                compiled,
+                request,
+                log,
+                now_us=now_us,
+                now_s=now_s,
+                absence=absence,
+                usable=allowed,
+                outlook=outlook,
             )
         else:
-            decision = decide(compiled, request, now_us, absence=absence, allowed=allowed)
+            decision = decide(compiled, request, now_us, absence=absence, allowed=allowed, outlook=outlook)
             log(decision_event(decision, request, occurred_at_us=now_us))
         self._made[key] = decision
         return decision
@@ -111,7 +112,7 @@ class Decider:
         spending = self._spending
         if spending is None or not spending.bears_on(request.project, decided_by_policy=True):
             return dict.fromkeys(decision.arms)
-        plan = spending.plan(request, compiled, candidates(compiled, request, now_us), now_us)
+        plan = spending.plan(request, compiled, compiled.outlook(request.context, now_us).arms, now_us)
         return covered(plan, decision.reservations)
 
 
@@ -125,18 +126,19 @@ def _within(
     now_s: float,
     absence: Absence,
     usable: int,
+    outlook: Outlook | None,
 ) -> Decision:
     """Decide among the arms that budgets leave, reserve the bound of the chosen one, and log."""
-    mask = candidates(compiled, request, now_us) & usable if compiled is not None else 0
+    mask = outlook.arms & usable if outlook is not None else 0
     plan = spending.plan(request, compiled, mask, now_us)
     allowed = payable = spending.payable(plan, now_s)
     price = None
-    if plan.pressed and compiled is not None and mask:
-        means = compiled.expected_rewards(request.context, mask)
+    if plan.pressed and compiled is not None and outlook is not None and mask:
+        means = compiled.expected_rewards(outlook.features, mask)
         allowed, price = spending.worth(plan, payable, means)
-    decision = decide(compiled, request, now_us, absence=absence, allowed=allowed)
+    decision = decide(compiled, request, now_us, absence=absence, allowed=allowed, outlook=outlook)
     if price is not None:
-        before = decide(compiled, request, now_us, absence=absence, allowed=payable).arm
+        before = decide(compiled, request, now_us, absence=absence, allowed=payable, outlook=outlook).arm
         decision = decision._replace(budget_price=price, downgraded_from=None if before == decision.arm else before)
     place = next(place for place, arm in enumerate(plan.arms) if arm.name == decision.arm)
     made, tokens = spending.reserve(plan, place, now_s)

@@ -16,11 +16,13 @@ until the change is found with more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
+from flywheel.policy.charter import Charter
 from flywheel.policy.propensity import Array
 from flywheel.policy.summary import NANO, Summary, span_bounds
 
@@ -41,6 +43,53 @@ class Change:
     threshold: float
     before: float
     after: float
+
+
+class Weighed(Protocol):
+    """What outcomes come to, in sums that can be added and weighed: ``weight`` is how many there are."""
+
+    @property
+    def weight(self) -> float: ...
+
+    def __add__(self, other: Self) -> Self: ...
+
+    def times(self, share: float) -> Self: ...
+
+
+Sums = TypeVar("Sums", bound=Weighed)
+
+
+def keep_after_changes(
+    charter: Charter, summary: Summary, weighed: Callable[[int], Mapping[str, Sums]]
+) -> Mapping[str, Sums]:
+    """Return what is believed of each arm: everything, or, where the charter forgets changes, what came after them.
+
+    Of an arm that changed, what came before its last change is gone. When one arm changes others may have: of what
+    came before the last change of any, at most ``KEPT_AFTER_CHANGE`` outcomes' worth is kept of each other arm.
+
+    Args:
+        summary: tells where an arm changed.
+        weighed: each arm's sums from a unit of time on, -1 for all of them.
+    """
+    everything = weighed(-1)
+    found = changes(summary, charter.reward_range) if charter.policy.on_change == "forget" else {}
+    if not found:
+        return everything
+    newest = weighed(max(change.since for change in found.values()))
+    believed: dict[str, Sums] = {}
+    for arm, whole in everything.items():
+        nothing = whole.times(0.0)
+        own = weighed(found[arm].since).get(arm, nothing) if arm in found else whole
+        believed[arm] = _tempered(own, newest.get(arm, nothing))
+    return believed
+
+
+def _tempered(whole: Sums, recent: Sums) -> Sums:
+    """Return ``recent`` and of the rest of ``whole`` at most ``KEPT_AFTER_CHANGE`` outcomes' worth."""
+    older = whole.weight - recent.weight
+    if older <= KEPT_AFTER_CHANGE:
+        return whole
+    return recent + (whole + recent.times(-1.0)).times(KEPT_AFTER_CHANGE / older)
 
 
 def changes(

@@ -94,6 +94,17 @@ class Arm(NamedTuple):
     params: Mapping[str, str]
 
 
+class Outlook(NamedTuple):
+    """What a request looks like to a policy. ``arms`` may be drawn, a bit each in declared order; 0 when the default
+    arm is certain, because of ``reason`` or as none is eligible. ``features``: the encoded context, which is logged
+    whatever arm serves, as what it earns teaches all the same; empty where the kind is not linear or what it declares
+    is missing."""
+
+    reason: Reason | None
+    arms: int
+    features: tuple[int, ...]
+
+
 class _Subset(NamedTuple):
     """The distribution over one set of eligible arms."""
 
@@ -143,25 +154,31 @@ class CompiledPolicy:
         return self.subset(mask) if self.linear is None else _linear_subset(self, self.linear, mask, features)
 
     def encode(self, context: Mapping[str, Value]) -> tuple[int, ...]:
-        """Return the context as the policy sees it: empty where the kind is not linear."""
-        return () if self.linear is None else self.linear.features(context)
+        """Return the context as the policy sees it: empty where the kind is not linear, or as declared features are
+        missing and the default arm must serve."""
+        linear = self.linear
+        return () if linear is None or linear.refuses(context) else linear.features(context)
 
-    def certain(self, context: Mapping[str, Value], now_us: int) -> Reason | None:
-        """Return why the default arm serves this context, whatever arms are eligible; None where it need not."""
+    def outlook(self, context: Mapping[str, Value], now_us: int) -> Outlook:
+        """Return what the policy makes of a context, before it draws."""
+        features = self.encode(context) if self.linear is not None else ()
+        reason: Reason | None = None
         if 0 < self.stale_after_us < now_us - self.occurred_at_us:
-            return "stale_policy"
-        if self.paused:
-            return "paused"
-        if self.linear is not None and self.linear.refuses(context):
-            return "no_context"
-        return None
+            reason = "stale_policy"
+        elif self.paused:
+            reason = "paused"
+        elif self.linear is not None and not features:
+            reason = "no_context"
+        if reason is not None:
+            return Outlook(reason, 0, features)
+        return Outlook(None, self.eligible(context) if self.rules else self.full_mask, features)
 
-    def expected_rewards(self, context: Mapping[str, Value], mask: int) -> list[float]:
-        """Return what each arm of ``mask`` is expected to earn at this context."""
+    def expected_rewards(self, features: Sequence[int], mask: int) -> list[float]:
+        """Return what each arm of ``mask`` is expected to earn at encoded ``features``."""
         places = [place for place in range(len(self.arms)) if mask >> place & 1]
         if self.linear is None:
             return [self.event["arms"][place]["mean"] for place in places]
-        means = self.linear.scores(self.linear.features(context))[0]
+        means = self.linear.scores(features)[0]
         return [float(means[place]) for place in places]
 
     def subset(self, mask: int) -> _Subset:
@@ -273,9 +290,11 @@ def decide(
     *,
     absence: Literal["no_policy", "unknown_feature"] = "no_policy",
     allowed: int = -1,
+    outlook: Outlook | None = None,
 ) -> Decision:
     """Return the arm for a request; ``now_us`` only tells whether the policy is stale. ``allowed`` are the arms, of
-    those in `candidates`, that budgets leave, a bit each; at least one of them must be.
+    those of the outlook, that budgets leave, a bit each; at least one of them must be. ``outlook``: the policy's on
+    this request, of whoever has asked for it already.
 
     Without a policy the request's own default serves, flagged with ``absence``. A stale or paused policy, or no
     eligible arm, gives the policy's default arm, flagged. A fallback has propensity 1: it was certain.
@@ -284,17 +303,11 @@ def decide(
         arm = default_arm(None, request)
         identity = event_id("decision", request.project, request.feature, request.request_id, 0)
         return _certain(identity, arm, absence, (request.feature, 0, "default", None, ()))
-    context = request.context
     age_us = now_us - compiled.occurred_at_us
     identity = _identity(compiled, request.request_id)
     about = (compiled.feature, compiled.version, compiled.kind, age_us / 1000.0, compiled.context)
-    features: tuple[int, ...] = ()
-    encoding: str | None = None
-    if compiled.linear is not None and not compiled.linear.refuses(context):
-        # Logged by whatever arm served: what it earns teaches all the same.
-        features, encoding = compiled.linear.features(context), compiled.linear.encoding
-    reason = compiled.certain(context, now_us)
-    mask = 0 if reason is not None else compiled.eligible(context) if compiled.rules else compiled.full_mask
+    reason, mask, features = outlook or compiled.outlook(request.context, now_us)
+    encoding = compiled.linear.encoding if compiled.linear is not None and features else None
     if not mask:
         made = _certain(identity, compiled.default, reason or "nothing_eligible", about, compiled.control)
         return made if encoding is None else made._replace(features=features, encoding=encoding)
@@ -306,13 +319,6 @@ def decide(
         arm.model, arm.prompt_name, arm.prompt_version, arm.params, False, "policy", *about, control=compiled.control,
         features=features, encoding=encoding,
     )  # fmt: skip
-
-
-def candidates(compiled: CompiledPolicy, request: DecideRequest, now_us: int) -> int:
-    """Return the arms that `decide` draws from, a bit each; 0 when the default arm is certain."""
-    if compiled.certain(request.context, now_us) is not None:
-        return 0
-    return compiled.eligible(request.context) if compiled.rules else compiled.full_mask
 
 
 def default_arm(compiled: CompiledPolicy | None, request: DecideRequest) -> Arm:

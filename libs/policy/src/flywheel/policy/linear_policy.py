@@ -10,13 +10,13 @@ arm at ``x`` is normal with mean ``coefficients @ x`` and standard deviation ``|
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from flywheel.policy.change import KEPT_AFTER_CHANGE, changes
+from flywheel.policy.change import keep_after_changes
 from flywheel.policy.charter import LINEAR_KINDS, Charter
 from flywheel.policy.contextual import ContextualKind, contextual_probabilities, squarecb_gamma
 from flywheel.policy.eligibility import Value
@@ -111,21 +111,18 @@ def _unpacked(arm: Mapping[str, Any], size: int) -> LinearBelief:
     return LinearBelief(coefficients, root, 1.0)
 
 
-def believe_linear(charter: Charter, summary: Summary, moments: Iterable[MomentSummary]) -> dict[str, Any]:
+def believe_linear(charter: Charter, summary: Summary, moments: MomentSummary) -> dict[str, Any]:
     """Return the fields that a linear kind adds to its ``policy`` event.
 
     Args:
         summary: the feature's sums without features, which tell where an arm changed.
-        moments: the shards' sums with features; those with other features than the charter's must be left out.
+        moments: the sums with features; those with other features than the charter's must be left out.
     """
-    merged = MomentSummary()
-    for each in moments:
-        merged.merge(each)
     spec = charter.policy
     records = spec.feature_records
     size = len(encoder_of(records).slots)
     low, high = charter.reward_range
-    found = _believed_moments(charter, summary, merged)
+    found = _believed_moments(charter, summary, moments)
     pooled = Moments.none(size)
     for name in sorted(found):
         pooled = pooled + found[name]
@@ -151,21 +148,19 @@ def believe_linear(charter: Charter, summary: Summary, moments: Iterable[MomentS
     }
 
 
-def mean_context(charter: Charter, moments: Iterable[MomentSummary]) -> tuple[int, ...]:
+def mean_context(charter: Charter, moments: MomentSummary) -> tuple[int, ...]:
     """Return the mean of the encoded contexts learned from, forgetting aside; the empty context where none is."""
     total: Array | None = None
-    for each in moments:
-        for arms in each.spans.values():
-            for sums in arms.values():
-                total = sums[0, :-1].astype(object) if total is None else total + sums[0, :-1].astype(object)
+    for arms in moments.spans.values():
+        for sums in arms.values():
+            total = sums[0, :-1].astype(object) if total is None else total + sums[0, :-1].astype(object)
     if total is None or not total[0]:
         return tuple(encoder_of(charter.policy.feature_records).encode({}).tolist())
     return tuple(round(value * ONE / total[0]) for value in total)
 
 
 def _believed_moments(charter: Charter, summary: Summary, moments: MomentSummary) -> Mapping[str, Moments]:
-    """Return each arm's moments after forgetting and, where the charter says so, after changes: as
-    ``flywheel.policy.posterior.believed_evidence`` does without features."""
+    """Return each arm's moments after forgetting and, where the charter says so, after changes."""
     spec = charter.policy
 
     def weighed(since: int) -> Mapping[str, Moments]:
@@ -173,20 +168,7 @@ def _believed_moments(charter: Charter, summary: Summary, moments: MomentSummary
             moments, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s, since=since
         )
 
-    everything = weighed(-1)
-    found = changes(summary, charter.reward_range) if spec.on_change == "forget" else {}
-    if not found:
-        return everything
-    newest = weighed(max(change.since for change in found.values()))
-    believed: dict[str, Moments] = {}
-    for arm, whole in everything.items():
-        nothing = Moments.none(len(whole.products))
-        own = weighed(found[arm].since).get(arm, nothing) if arm in found else whole
-        recent = newest.get(arm, nothing)
-        older = own.weight - recent.weight
-        share = min(1.0, KEPT_AFTER_CHANGE / older) if older > 0 else 1.0
-        believed[arm] = recent + (own + recent.times(-1.0)).times(share) if share < 1.0 else own
-    return believed
+    return keep_after_changes(charter, summary, weighed)
 
 
 def unreadable(features: Sequence[int]) -> str | None:

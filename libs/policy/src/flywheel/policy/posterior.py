@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from flywheel.events import event_id
-from flywheel.policy.change import KEPT_AFTER_CHANGE, changes
+from flywheel.policy.change import keep_after_changes
 from flywheel.policy.charter import ArmSpec, Charter
 from flywheel.policy.linear_policy import believe_linear, compile_linear, mean_context
 from flywheel.policy.moments import MomentSummary
@@ -89,10 +89,13 @@ def build_policy(
     }
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     if spec.linear:
-        event |= believe_linear(charter, merged, moments)
-        linear = compile_linear(event)
+        with_features = MomentSummary()
+        for each in moments:
+            with_features.merge(each)
+        event |= believe_linear(charter, merged, with_features)
+        linear = compile_linear(event)  # as whoever decides will read it
         assert linear is not None
-        found = linear.probabilities(mean_context(charter, moments), places)
+        found = linear.probabilities(mean_context(charter, with_features), places)
     else:
         enabled = [arms[place] for place in places]
         found = choice_probabilities(spec.kind, enabled, explore_floor=spec.explore_floor, epsilon=spec.epsilon)
@@ -102,40 +105,13 @@ def build_policy(
 
 
 def believed_evidence(charter: Charter, summary: Summary) -> Mapping[str, Evidence]:
-    """Return each arm's evidence after forgetting and, where the charter says so, after changes.
-
-    Of an arm that changed, what came before its last change is gone. When one arm changes others may have: of what
-    came before the last change of any, at most ``KEPT_AFTER_CHANGE`` outcomes' worth is kept of each other arm.
-    """
+    """Return each arm's evidence after forgetting and, where the charter says so, after changes."""
     spec = charter.policy
 
     def weighed(since: int) -> Mapping[str, Evidence]:
         return weigh(summary, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s, since=since)
 
-    everything = weighed(-1)
-    found = changes(summary, charter.reward_range) if spec.on_change == "forget" else {}
-    if not found:
-        return everything
-    last = max(change.since for change in found.values())
-    newest = weighed(last)
-    believed: dict[str, Evidence] = {}
-    for arm, whole in everything.items():
-        own = weighed(found[arm].since).get(arm, Evidence()) if arm in found else whole
-        believed[arm] = _tempered(own, newest.get(arm, Evidence()))
-    return believed
-
-
-def _tempered(whole: Evidence, recent: Evidence) -> Evidence:
-    """Return ``recent`` and of the rest of ``whole`` at most ``KEPT_AFTER_CHANGE`` outcomes' worth."""
-    older = whole.weight - recent.weight
-    if older <= KEPT_AFTER_CHANGE:
-        return whole
-    share = KEPT_AFTER_CHANGE / older
-    return Evidence(
-        recent.weight + share * older,
-        recent.total + share * (whole.total - recent.total),
-        recent.squares + share * (whole.squares - recent.squares),
-    )
+    return keep_after_changes(charter, summary, weighed)
 
 
 def choice_probabilities(

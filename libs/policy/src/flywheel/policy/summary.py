@@ -15,6 +15,7 @@ logarithm of the time covered: about ``KEPT`` per doubling.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Self, TypeVar
@@ -71,7 +72,7 @@ def span_bounds(span: int) -> tuple[int, int]:
 
 
 @dataclass(slots=True)
-class SpanSums(Generic[Cell]):
+class SpanSums(ABC, Generic[Cell]):
     """Cells of sums by span and arm; a kind of sums says how a cell is put to another. ``newest`` is the newest unit
     ever seen, -1 when empty."""
 
@@ -84,8 +85,9 @@ class SpanSums(Generic[Cell]):
         """Return the span that holds ``unit`` now."""
         return span_of(unit, self.newest, kept=self.kept, lowest=self.lowest)
 
+    @abstractmethod
     def _put(self, span: int, arm: str, sums: Cell) -> None:
-        raise NotImplementedError
+        """Add the sums to those of an arm in a span; what comes to nothing is not kept."""
 
     def advance(self, newest: int) -> None:
         """Let ``newest`` be the newest unit, joining spans that are now old enough."""
@@ -167,6 +169,13 @@ class Evidence:
     total: float = 0.0
     squares: float = 0.0
 
+    def __add__(self, other: Evidence) -> Evidence:
+        return Evidence(self.weight + other.weight, self.total + other.total, self.squares + other.squares)
+
+    def times(self, share: float) -> Evidence:
+        """Return the evidence of the same outcomes, each weighing ``share`` of what it did."""
+        return Evidence(share * self.weight, share * self.total, share * self.squares)
+
 
 def weigh(
     summary: Summary,
@@ -188,12 +197,8 @@ def weigh(
         counts, summary.newest, half_life_outcomes=half_life_outcomes, half_life_s=half_life_s, since=since
     ):
         for arm, (count, total, squares) in sorted(summary.spans[span].items()):
-            old = found.get(arm, Evidence())
-            found[arm] = Evidence(
-                old.weight + weight * count,
-                old.total + weight * (total / NANO),
-                old.squares + weight * (squares / (NANO * NANO)),
-            )
+            one = Evidence(weight * count, weight * (total / NANO), weight * (squares / (NANO * NANO)))
+            found[arm] = found.get(arm, Evidence()) + one
     return found
 
 
