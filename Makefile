@@ -33,7 +33,7 @@ demo: $(READY) ## Replay recorded calls through the whole system and show what i
 
 test: $(READY) lint types ## Everything CI runs: lint, types, import rules, tests, coverage of cores and libs
 	@rm -f .coverage .coverage.*
-	$(PYTEST) -n 2 --dist loadfile --cov --cov-report= --durations=15
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report= --durations=15
 	$(BIN)/python tests/coverage_gate.py
 
 quick: $(READY) ## The tests that need no broker
