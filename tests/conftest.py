@@ -12,7 +12,7 @@ USUAL_S = 60.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort files by the patience that their tests declare, the most patient first; the tests of a file stay in order."""
+    """Sort files by the patience that their tests declare, the most patient first; within a file nothing moves."""
     patience: dict[Path, float] = defaultdict(float)
     for item in items:
         declared = item.get_closest_marker("timeout")
