@@ -93,22 +93,24 @@ class Outlook:
         self.read_us = now_us
         fresh = Forecaster.decode(self.forecaster.encode())
         if budget.rolling_s is None:
-            forecast = fresh.forecast(now_us, window.start_us, window.end_us, pool.spent)
+            end_us, total = window.end_us, pool.spent
+            forecast = fresh.forecast(now_us, window.start_us, end_us, total)
         else:
-            end_us = now_us + length_us // 2
+            end_us, total = now_us + length_us // 2, self.total
             still = sum(spent for start_us, spent in pool.slots if start_us >= end_us - length_us)
             forecast = fresh.forecast(now_us, self.first_us, end_us, still)
-        if forecast is None:
-            return None
-        self.figures = [forecast.mean_pico, forecast.low_pico, forecast.high_pico, window.start_us]
         if budget.mode == "downgrade" and pool.calls > 0:
             self.pressure = self.pressure.adjusted(
                 forecast,
                 at_us=now_us,
+                end_us=end_us,
                 window_us=length_us,
                 amount_pico=budget.amount_pico,
+                total_pico=total,
                 call_pico=pool.spent // pool.calls,
             )
+        if forecast is not None:
+            self.figures = [forecast.mean_pico, forecast.low_pico, forecast.high_pico, window.start_us]
         return forecast
 
 
