@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from flywheel.policy import Arm, CompiledPolicy, DecideRequest, Decision, Outlook, decide, decision_event
+from flywheel.policy import OPTIMISM, Arm, CompiledPolicy, DecideRequest, Decision, Outlook, decide, decision_event
 from flywheel_router.board import PolicyBoard
 from flywheel_router.recent import Recent
 from flywheel_router.spending import Spending, covered
@@ -134,8 +134,8 @@ def _within(
     allowed = payable = spending.payable(plan, now_s)
     price = None
     if plan.pressed and compiled is not None and outlook is not None and mask:
-        means = compiled.expected_rewards(outlook.features, mask)
-        allowed, price = spending.worth(plan, payable, means)
+        rewards = compiled.expected_rewards(outlook.features, mask, optimism=OPTIMISM)
+        allowed, price = spending.worth(plan, payable, rewards)
     decision = decide(compiled, request, now_us, absence=absence, allowed=allowed, outlook=outlook)
     if price is not None:
         before = decide(compiled, request, now_us, absence=absence, allowed=payable, outlook=outlook).arm

@@ -217,17 +217,18 @@ class Spending:
             raise self._unaffordable(plan, now_s)
         return payable
 
-    def worth(self, plan: Plan, payable: int, means: Sequence[float]) -> tuple[int, float | None]:
-        """The payable arms that are worth their money, and the price of money; None: no budget asks."""
+    def worth(self, plan: Plan, payable: int, rewards: Sequence[float]) -> tuple[int, float | None]:
+        """The payable arms that are worth their money, and the price of money; None: no budget asks. ``rewards``: what
+        each arm of the plan may well bring."""
         prices = [max((self._prices.get(each, 0.0) for each in site.downgrade), default=0.0) for site in plan.sites]
         highest = max(prices, default=0.0)
         if highest <= 0.0:
             return payable, None
         weighed: list[Priced] = []
         unknown = 0
-        for bit, bound, mean, price in zip(plan.bits, plan.bounds, means, prices, strict=True):
+        for bit, bound, reward, price in zip(plan.bits, plan.bounds, rewards, prices, strict=True):
             if bit & payable and bound is not None:
-                weighed.append(Priced(bit, mean, bound.pico(bound.most_tokens) / PICO_PER_USD, price))
+                weighed.append(Priced(bit, reward, bound.pico(bound.most_tokens) / PICO_PER_USD, price))
             else:
                 unknown |= bit & payable
         return worth_it(weighed) | unknown, highest

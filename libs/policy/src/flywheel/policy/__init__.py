@@ -15,12 +15,13 @@ from flywheel.policy.decide import (
     default_arm,
 )
 from flywheel.policy.posterior import build_policy, choice_probabilities
-from flywheel.policy.pressure import Priced, worth_it
+from flywheel.policy.pressure import OPTIMISM, Priced, worth_it
 from flywheel.policy.propensity import Propensities
 from flywheel.policy.reward import Attempt, Composition, RewardRule, compose
 from flywheel.policy.summary import Evidence, Summary, nano, span_bounds, unit_of, weigh
 
 __all__ = [
+    "OPTIMISM",
     "Arm",
     "ArmSpec",
     "Attempt",

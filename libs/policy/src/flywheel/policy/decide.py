@@ -7,6 +7,7 @@ gets the same arm.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,13 +174,15 @@ class CompiledPolicy:
             return Outlook(reason, 0, features)
         return Outlook(None, self.eligible(context) if self.rules else self.full_mask, features)
 
-    def expected_rewards(self, features: Sequence[int], mask: int) -> list[float]:
-        """Return what each arm of ``mask`` is expected to earn at encoded ``features``."""
+    def expected_rewards(self, features: Sequence[int], mask: int, *, optimism: float = 0.0) -> list[float]:
+        """Return what each arm of ``mask`` is expected to earn at encoded ``features``, and so many standard deviations
+        of what is believed of it more."""
         places = [place for place in range(len(self.arms)) if mask >> place & 1]
         if self.linear is None:
-            return [self.event["arms"][place]["mean"] for place in places]
-        means = self.linear.scores(features)[0]
-        return [float(means[place]) for place in places]
+            arms = [self.event["arms"][place] for place in places]
+            return [arm["mean"] + optimism * math.sqrt(arm["variance"]) for arm in arms]
+        mean, sd = self.linear.scores(features)
+        return [float(mean[place] + optimism * sd[place]) for place in places]
 
     def subset(self, mask: int) -> _Subset:
         """Return the distribution over the arms of ``mask`` (not 0), of a kind that is not linear."""

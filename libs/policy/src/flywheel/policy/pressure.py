@@ -5,19 +5,26 @@ stays where what it is expected to bring beyond the cheapest one, per dollar it 
 least that price: the Lagrangian of maximising reward under a cost constraint, as in bandits with knapsacks
 (Badanidiyuru, Kleinberg and Slivkins, 2013), applied to the choice of one call. So features where money buys little go
 down first, whoever came first. The propensities are those of the arms that stay, and are logged as such.
+
+An arm is given what it may well bring, not what it brought: one that was unlucky in its first calls would be dropped
+for good otherwise, as nothing more is learned of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+OPTIMISM: Final = 1.645
+"""Standard deviations of belief by which an arm's reward is hoped to be larger: it is so in one of 20 cases."""
 
 
 class Priced(NamedTuple):
-    """An arm under pressure: its bit, expected reward, cost in US dollars and the price of money that holds for it."""
+    """An arm under pressure: its bit, the reward it may well bring, cost in US dollars and the price of money that
+    holds for it."""
 
     bit: int
-    mean: float
+    reward: float
     cost_usd: float
     price: float
 
@@ -29,9 +36,9 @@ def worth_it(arms: Sequence[Priced]) -> int:
     """
     if not arms:
         return 0
-    base = min(arms, key=lambda arm: (arm.cost_usd, -arm.mean))
+    base = min(arms, key=lambda arm: (arm.cost_usd, -arm.reward))
     kept = base.bit
     for arm in arms:
-        if arm.mean - base.mean >= arm.price * (arm.cost_usd - base.cost_usd):
+        if arm.reward - base.reward >= arm.price * (arm.cost_usd - base.cost_usd):
             kept |= arm.bit
     return kept
