@@ -1,0 +1,55 @@
+-- Alerts by the times that they fired: what an incident is put together from.
+
+CREATE OR REPLACE VIEW v_alert_episodes (
+    project LowCardinality(String) COMMENT 'Project.',
+    alert_id String COMMENT 'Deterministic id of what it is about; one that fires again has another episode.',
+    episode UInt64 COMMENT 'How often it was resolved before.',
+    started_at DateTime64(6, 'UTC') COMMENT 'Its first report.',
+    last_at DateTime64(6, 'UTC') COMMENT 'Its newest report.',
+    ended_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was resolved; NULL where it was not.',
+    state String COMMENT 'firing or resolved.',
+    severity String COMMENT 'The worst it had: info, warning or critical.',
+    reports UInt64 COMMENT 'Reports of it.',
+    kind String COMMENT 'What kind it is.',
+    scope Map(LowCardinality(String), String) COMMENT 'Dimensions it is about.',
+    subject String COMMENT 'What it is about.',
+    title String COMMENT 'One line for a person, while it fired.',
+    detail String COMMENT 'What was seen, with the figures, while it fired.',
+    value Nullable(Float64) COMMENT 'Figure seen while it fired.',
+    threshold Nullable(Float64) COMMENT 'Figure it was held against.',
+    window_start Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the window that it is about.',
+    window_end Nullable(DateTime64(6, 'UTC')) COMMENT 'Its end.',
+    attributes Map(LowCardinality(String), String) COMMENT 'Further facts, while it fired.'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT
+    project,
+    alert_id,
+    episode,
+    min(at) AS started_at,
+    max(at) AS last_at,
+    maxOrNullIf(at, is_resolved) AS ended_at,
+    if(ended_at IS NULL, 'firing', 'resolved') AS state,
+    argMax(severity, (transform(severity, ['critical', 'warning', 'info'], [3, 2, 1], 0), at, k_offset)) AS severity,
+    count() AS reports,
+    argMaxIf(kind, (at, k_offset), NOT is_resolved) AS kind,
+    argMaxIf(scope, (at, k_offset), NOT is_resolved) AS scope,
+    argMaxIf(subject, (at, k_offset), NOT is_resolved) AS subject,
+    argMaxIf(title, (at, k_offset), NOT is_resolved) AS title,
+    argMaxIf(detail, (at, k_offset), NOT is_resolved) AS detail,
+    argMaxIf(tuple(value), (at, k_offset), NOT is_resolved).1 AS value,
+    argMaxIf(tuple(threshold), (at, k_offset), NOT is_resolved).1 AS threshold,
+    argMaxIf(tuple(window_start), (at, k_offset), NOT is_resolved).1 AS window_start,
+    argMaxIf(tuple(window_end), (at, k_offset), NOT is_resolved).1 AS window_end,
+    argMaxIf(attributes, (at, k_offset), NOT is_resolved) AS attributes
+FROM (
+    SELECT
+        * EXCEPT occurred_at,
+        occurred_at AS at,
+        state = 'resolved' AS is_resolved,
+        countIf(state = 'resolved') OVER (PARTITION BY project, alert_id ORDER BY occurred_at, k_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS episode
+    FROM alerts
+)
+GROUP BY project, alert_id, episode
+HAVING countIf(NOT is_resolved) > 0
+COMMENT 'Every time that an alert fired, once: from its first report until it was resolved. An alert that was resolved without having fired is not in it.';
