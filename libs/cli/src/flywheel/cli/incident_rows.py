@@ -18,6 +18,7 @@ Ask = Callable[[str], Rows]
 MOST: Final = 50_000
 """So many episodes and steps of actions, the newest, are looked at."""
 MOST_REPORTS: Final = 5_000
+MOST_VERSIONS: Final = 500
 MOST_ARMS: Final = 8
 """Arms with the most calls have figures of their own, the rest together."""
 OTHERS: Final = "(others)"
@@ -28,6 +29,8 @@ _SCOPE: Final[Mapping[str, str]] = MappingProxyType(
 )
 _REFUSED: Final = "status = 'FILTERED' OR finish_reason IN ('content_filter', 'refusal', 'safety')"
 _WINDOW_END: Final = "toUnixTimestamp64Micro(window_end)"
+_CALLED: Final = ("calls", "errors", "refused", "priced", "cost_usd", "p50_ms", "p95_ms")
+_JUDGED: Final = ("rewarded", "reward", "quality")
 _FULL: Final = f"title, detail, value, threshold, {_WINDOW_END}, scope, attributes"
 _STEPS: Final = (
     "event_id, action_id, project, feature, toUnixTimestamp64Micro(occurred_at), state, kind, by, rule, arms, cause,"
@@ -136,28 +139,27 @@ def changes(ask: Ask, incident: Incident, period: tuple[int, int]) -> list[Chang
 
 
 def versions(ask: Ask, incident: Incident, period: tuple[int, int]) -> list[Change]:
-    """Versions of model, prompt and price first seen in a period; those there at its beginning are no change."""
+    """Versions of an arm's model and prompt, and of the prices, that were first seen in a period.
+
+    What is news is judged by the calls of the period and of as much time before it: the first version of each is none.
+    """
     start_us, stop_us = period
     found = ask(
-        "SELECT toUnixTimestamp64Micro(min(occurred_at)), version.1, version.2, version.3, count() FROM ("
+        "SELECT toUnixTimestamp64Micro(min(occurred_at)) AS first, version.1, version.2, version.3, count() FROM ("
         " SELECT occurred_at, arrayJoin([('model', ifNull(variant, ''), ifNull(response_model, request_model)),"
         " ('prompt', ifNull(variant, ''), concat(ifNull(prompt_name, ''), '@', ifNull(prompt_version, ''))),"
-        " ('price', '', ifNull(price_version, ''))]) AS version"
+        " ('prices', '', ifNull(price_version, ''))]) AS version"
         f" FROM v_calls WHERE {facts_of(incident)} AND {within(start_us - (stop_us - start_us), stop_us)})"
-        f" GROUP BY version HAVING min(occurred_at) >= fromUnixTimestamp64Micro({start_us}, 'UTC')"
-        " AND version.3 NOT IN ('', '@') ORDER BY 1 LIMIT 100"
+        f" WHERE version.3 NOT IN ('', '@') GROUP BY version ORDER BY first, version LIMIT {MOST_VERSIONS}"
     )
-    earlier = _has_calls(ask, incident, (start_us - (stop_us - start_us), start_us))
-    return [
-        Change(f"{what} {arm} {version}", at_us, f"new {what}", arm, f"{version} first seen, {count} calls since")
-        for at_us, what, arm, version, count in found.rows
-        if earlier
-    ]
-
-
-def _has_calls(ask: Ask, incident: Incident, period: tuple[int, int]) -> bool:
-    found = ask(f"SELECT count() FROM v_calls WHERE {facts_of(incident)} AND {within(*period)}")
-    return bool(found.scalar())
+    known: set[tuple[str, str]] = set()
+    news = []
+    for at_us, what, arm, version, count in found.rows:
+        if (what, arm) in known and at_us >= start_us:
+            said = f"{version} first seen, {count} calls since"
+            news.append(Change(f"{what} {arm} {version}", at_us, f"new {what}", arm, said))
+        known.add((what, arm))
+    return news
 
 
 def bucket_s(start_us: int, stop_us: int) -> int:
@@ -188,23 +190,22 @@ def _cells(ask: Ask, incident: Incident, period: tuple[int, int], start: str) ->
     one_call = _one_of("ifNull(variant, '')", arms)
     found: dict[tuple[int, str | None], dict[str, Any]] = {}
     for arm in ("NULL", one_call):
-        for row in ask(
-            f"SELECT toInt64({start}) AS cell, {arm} AS one, count() AS calls,"
-            f" countIf(status IN ('ERROR', 'TIMEOUT')) AS errors, countIf({_REFUSED}) AS refused,"
-            " countIf(cost_usd IS NOT NULL) AS priced, toString(sum(cost_usd)) AS cost_usd,"
-            " quantileTDigestIf(0.5)(latency_ms, status = 'OK') AS p50_ms,"
-            f" quantileTDigestIf(0.95)(latency_ms, status = 'OK') AS p95_ms FROM v_calls WHERE {where}"
-            " GROUP BY cell, one ORDER BY cell, one"
-        ).dicts():
-            found[row.pop("cell"), row.pop("one")] = row
-    # An outcome has dimensions of its own; it has no provider and no prompt.
+        called = ask(
+            f"SELECT toInt64({start}) AS cell, {arm} AS one, count(), countIf(status IN ('ERROR', 'TIMEOUT')),"
+            f" countIf({_REFUSED}), countIf(cost_usd IS NOT NULL), toString(sum(cost_usd)),"
+            " quantileTDigestIf(0.5)(latency_ms, status = 'OK'), quantileTDigestIf(0.95)(latency_ms, status = 'OK')"
+            f" FROM v_calls WHERE {where} GROUP BY cell, one ORDER BY cell, one"
+        )
+        for cell, one, *figures in called.rows:
+            found[cell, one] = dict(zip(_CALLED, figures, strict=True))
     judged = f"{facts_of(incident, outcomes=True)} AND {within(*period)}"
     for arm in ("NULL", _one_of("arm", arms)):
-        for row in ask(
-            f"SELECT toInt64({start}) AS cell, {arm} AS one, count(reward) AS rewarded, avg(reward) AS reward,"
-            f" avg(quality) AS quality FROM v_outcomes WHERE {judged} GROUP BY cell, one ORDER BY cell, one"
-        ).dicts():
-            found.setdefault((row.pop("cell"), row.pop("one")), {}).update(row)
+        rewarded = ask(
+            f"SELECT toInt64({start}) AS cell, {arm} AS one, count(reward), avg(reward), avg(quality)"
+            f" FROM v_outcomes WHERE {judged} GROUP BY cell, one ORDER BY cell, one"
+        )
+        for cell, one, *figures in rewarded.rows:
+            found.setdefault((cell, one), {}).update(zip(_JUDGED, figures, strict=True))
     return [Cell(start_us, arm, _figures(row)) for (start_us, arm), row in found.items()]
 
 
@@ -249,6 +250,6 @@ def _step(row: Sequence[Any]) -> Step:
 
 
 def _figures(row: Mapping[str, Any]) -> Figures:
-    """Figures of a row; ClickHouse's sum over no price is NULL, its quantile over no call not a number."""
+    """Figures of a row. ClickHouse's sum over no price is NULL, its quantile over no call too."""
     cost = row.get("cost_usd")
     return Figures(**{**row, "cost_usd": None if cost is None else Decimal(cost)})
