@@ -285,7 +285,7 @@ def test_whatever_is_drawn_lies_within_the_picture(seen: Any, times: Milestones)
         Parsed(drawn)
         points = [text.split('"')[0] for text in drawn.split('points="')[1:]]
         for x, y in (pair.split(",") for corners in points for pair in corners.split()):
-            assert 0 <= float(x) <= 960 and 0 <= float(y) <= 200
+            assert 0 <= float(x) <= 960 and 0 <= float(y) <= 208
 
 
 @pytest.mark.parametrize(

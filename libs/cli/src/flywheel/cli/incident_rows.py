@@ -29,6 +29,11 @@ _SCOPE: Final[Mapping[str, str]] = MappingProxyType(
 )
 _REFUSED: Final = "status = 'FILTERED' OR finish_reason IN ('content_filter', 'refusal', 'safety')"
 _WINDOW_END: Final = "toUnixTimestamp64Micro(window_end)"
+_EPISODE: Final = (
+    "project, alert_id, toUnixTimestamp64Micro(started_at), toUnixTimestamp64Micro(last_at),"
+    " toUnixTimestamp64Micro(ended_at), kind, severity, reports, subject"
+)
+_STANDING: Final = "indexOf(['firing', 'over', 'resolved'], state), last_at DESC, alert_id"
 _CALLED: Final = ("calls", "errors", "refused", "priced", "cost_usd", "p50_ms", "p95_ms")
 _JUDGED: Final = ("rewarded", "reward", "quality")
 _FULL: Final = f"title, detail, value, threshold, {_WINDOW_END}, scope, attributes"
@@ -64,20 +69,17 @@ def whole(ask: Ask, incident: Incident) -> Incident:
     )
 
 
-def standing(ask: Ask, chosen: Sequence[str], most: int) -> list[Episode]:
-    """The newest episode of each alert for which all of the conditions hold, those that fire first, then the newest."""
-    newest = (
-        "(project, alert_id, episode) IN"
-        " (SELECT project, alert_id, max(episode) FROM v_alert_episodes GROUP BY project, alert_id)"
-    )
-    return _episodes(ask, _FULL, f" WHERE {' AND '.join([newest, *chosen])}", most, order="state, last_at DESC")
+def standing(ask: Ask, chosen: Sequence[str], most: int) -> list[tuple[str, Episode]]:
+    """How alerts stand for which all of the conditions hold: firing, over or resolved, and the newest episode of each.
+    Those that fire come first, then the newest."""
+    where = f" WHERE {' AND '.join(chosen)}" if chosen else ""
+    found = ask(f"SELECT state, {_EPISODE}, {_FULL} FROM v_alert_states{where} ORDER BY {_STANDING} LIMIT {most:d}")
+    return [(state, Episode(*row)) for state, *row in found.rows]
 
 
-def _episodes(ask: Ask, told: str, where: str, most: int, *, order: str = "last_at DESC") -> list[Episode]:
+def _episodes(ask: Ask, told: str, where: str, most: int) -> list[Episode]:
     found = ask(
-        "SELECT project, alert_id, toUnixTimestamp64Micro(started_at), toUnixTimestamp64Micro(last_at),"
-        f" toUnixTimestamp64Micro(ended_at), kind, severity, subject, {told}, reports FROM v_alert_episodes{where}"
-        f" ORDER BY {order}, alert_id LIMIT {most:d}"
+        f"SELECT {_EPISODE}, {told} FROM v_alert_episodes{where} ORDER BY last_at DESC, alert_id LIMIT {most:d}"
     )
     return [Episode(*row) for row in found.rows]
 

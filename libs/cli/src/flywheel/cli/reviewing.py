@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from flywheel.cli import incident_rows as rows
 from flywheel.cli.incident_rows import Ask
 from flywheel.incident import Incident, Review, Terms, by_phase, group, milestones, phases, timeline
+
+LEAST_AROUND_US: Final = 1_800_000_000
+MOST_AROUND_US: Final = 21_600_000_000
 
 
 class NotOne(RuntimeError):
@@ -53,10 +57,14 @@ def _names(incident: Incident) -> set[str]:
     return {each.alert_id for each in incident.episodes} | {step.action_id for step in incident.steps}
 
 
-def review(ask: Ask, incident: Incident, *, now_us: int, terms: Terms, around_us: int) -> Review:
-    """Ask for everything that is known of an incident, with ``around_us`` before it and after it."""
+def review(ask: Ask, incident: Incident, *, now_us: int, terms: Terms, around_us: int | None = None) -> Review:
+    """Ask for everything that is known of an incident, with ``around_us`` before it and after it; None: as long as it
+    lasted, but at least half an hour and at most six hours."""
     incident = rows.whole(ask, incident)
     times = milestones(incident, now_us, terms)
+    if around_us is None:
+        lasted_us = (now_us if times.ended_us is None else times.ended_us) - times.origin_us
+        around_us = min(max(lasted_us, LEAST_AROUND_US), MOST_AROUND_US)
     cuts = phases(times, now_us, around_us)
     period = cuts[0].start_us, max(cuts[-1].stop_us, incident.last_us + 1)
     seconds = rows.bucket_s(cuts[0].start_us, cuts[-1].stop_us)

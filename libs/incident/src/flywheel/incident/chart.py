@@ -11,10 +11,10 @@ from flywheel.incident.timeline import Milestones, Phase
 from flywheel.incident.wording import clock, figure, visible
 
 WIDTH: Final = 960
-HEIGHT: Final = 200
+HEIGHT: Final = 208
 LEFT: Final = 86
 RIGHT: Final = WIDTH - 12
-TOP: Final = 26
+TOP: Final = 34
 BOTTOM: Final = HEIGHT - 26
 ARMS: Final = 9
 """Colours of arms in the page's style: ``arm0`` to ``arm8``, then from the first again."""
@@ -106,13 +106,13 @@ def _marks(times: Milestones, across: Callable[[float], float]) -> list[str]:
     for name, at_us in told:
         if at_us is None:
             continue
-        x = across(at_us)
+        # Names of marks that lie close to each other stand beside each other, each with a line to its mark.
+        x, width = across(at_us), 7.0 * len(name) + 6.0
+        at = min(max(x, free), RIGHT - width)
+        free = at + width
         parts.append(
-            f'<path class="mark" d="M{x:.1f} {TOP - 6}V{BOTTOM}"><title>{name}: {clock(at_us)} UTC</title></path>'
+            f'<path class="mark" d="M{at + 3:.1f} 15L{x:.1f} {TOP - 4}V{BOTTOM}">'
+            f"<title>{name}: {clock(at_us)} UTC</title></path>"
+            f'<text class="marked" x="{at:.1f}" y="12">{name}</text>'
         )
-        # Marks that lie close to each other are told beside each other, not upon each other.
-        at = max(x, free)
-        if at < RIGHT - 20:
-            parts.append(f'<text class="marked" x="{at:.1f}" y="{TOP - 10}">{name}</text>')
-            free = at + 7.0 * len(name) + 6.0
     return parts

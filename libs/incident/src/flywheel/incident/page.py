@@ -40,7 +40,7 @@ th { color: var(--soft); font-weight: 600; } td.number, th.number { text-align: 
 td.time { white-space: nowrap; } tr.arm td { color: var(--soft); border-bottom-style: dotted; }
 figure { margin: 0 0 12px; } figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; } svg text { fill: var(--soft); }
-svg .axis { fill: none; stroke: var(--line); } svg .mark { stroke: var(--text); stroke-dasharray: 3 3; }
+svg .axis { fill: none; stroke: var(--line); } svg .mark { fill: none; stroke: var(--text); stroke-dasharray: 3 3; }
 svg text.marked { fill: var(--text); } svg .phase { fill: transparent; }
 svg .unnoticed, svg .noticed, svg .acted-on { fill: var(--phase); fill-opacity: .55; }
 svg .noticed { fill-opacity: .4; } svg .acted-on { fill-opacity: .2; }

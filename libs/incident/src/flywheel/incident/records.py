@@ -31,6 +31,7 @@ class Episode:
     ended_us: int | None
     kind: str
     severity: str
+    reports: int = 1
     subject: str = ""
     title: str = ""
     detail: str = ""
@@ -39,7 +40,6 @@ class Episode:
     window_end_us: int | None = None
     scope: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
-    reports: int = 1
 
     @property
     def feature(self) -> str:

@@ -101,7 +101,7 @@ def incident_as_json(incident: Incident, now_us: int, terms: Terms) -> dict[str,
 
 
 def episode_as_json(episode: Episode) -> dict[str, Any]:
-    """One episode of an alert, as ``alerts list --json`` tells it."""
+    """One episode of an alert, with all that it told."""
     return {
         "alert_id": episode.alert_id,
         "project": episode.project,

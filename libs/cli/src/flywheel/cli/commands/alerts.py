@@ -33,7 +33,7 @@ def alerts() -> None:
 @click.option("--feature", help="Only alerts about this feature.")
 @click.option("--kind", help="Only this kind, e.g. error_rate.")
 @click.option("--severity", type=click.Choice(["info", "warning", "critical"]), help="Only this severity.")
-@click.option("--state", type=click.Choice(["firing", "resolved"]), help="Only those that fire, or that fired.")
+@click.option("--state", type=click.Choice(["firing", "over", "resolved"]), help="Only these.")
 @click.option("--since", callback=ago, help="Only those heard of at or after: 90m, 2h, 3d ago, or an ISO time.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @click.option("--url", help="ClickHouse's HTTP address; default: the running system's.")
@@ -44,7 +44,8 @@ def listed(
 ) -> None:  # fmt: skip
     """List alerts, each as it stands by its newest report: those that fire first, then the newest.
 
-    An alert that nobody resolved fires, also when it is about a window that has ended, as those of budgets are.
+    Over is what nobody resolved: the window that it is about (of a budget) has ended, or the alert that it is about
+    (one of the controller's) is resolved.
     """
     wanted = {"project": project, "scope['feature']": feature, "kind": kind, "severity": severity, "state": state}
     chosen = [f"{column} = {quoted(value)}" for column, value in wanted.items() if value is not None]
@@ -56,16 +57,16 @@ def listed(
     except QueryFailed as error:
         fail(str(error))
     if as_json:
-        print_json([episode_as_json(each) for each in found])
+        print_json([{**episode_as_json(each), "state": state} for state, each in found])
         return
     columns = ["state", "severity", "kind", "about", "title", "fired", "lasting", "observed", "expected", "alert"]
-    console().print(table(columns, [_row(each) for each in found]))
+    console().print(table(columns, [_row(state, each) for state, each in found]))
 
 
-def _row(each: Episode) -> list[object]:
+def _row(state: str, each: Episode) -> list[object]:
     until_us = each.last_us if each.ended_us is None else each.ended_us
     return [
-        "firing" if each.ended_us is None else "resolved",
+        state,
         visible(each.severity, 20),
         visible(each.kind, 60),
         visible(f"{each.project}/{each.feature}" if each.feature else each.subject, 100),

@@ -32,7 +32,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SHORT: Final = 12
 
 
-def _duration(_: click.Context, __: click.Parameter, text: str) -> int:
+def _duration(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
     found = re.fullmatch(r"(\d{1,6})([smhd])", text)
     if not found:
         raise click.BadParameter(f"{text!r} is no duration such as 90s, 15m, 2h or 1d")
@@ -113,13 +115,20 @@ def _row(each: Incident, now_us: int, terms: Terms) -> list[object]:
     "--page", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write one self-contained HTML file."
 )
 @click.option(
-    "--around", "around_us", callback=_duration, default="1h", show_default=True,
-    help="So much of the time before it and after it is shown too.",
+    "--around", "around_us", callback=_duration,
+    help="So much of the time before it and after it is shown too; default: as much as it lasted, 30m to 6h.",
 )  # fmt: skip
 @_options
 @json_option
 def show(
-    *, name: str, file: Path | None, around_us: int, project: str | None, gap_us: int, url: str | None, as_json: bool
+    *,
+    name: str,
+    file: Path | None,
+    around_us: int | None,
+    project: str | None,
+    gap_us: int,
+    url: str | None,
+    as_json: bool,
 ) -> None:
     """Replay one incident: facts, detections, decisions, effects, and changes of the configuration near it.
 

@@ -53,3 +53,55 @@ FROM (
 GROUP BY project, alert_id, episode
 HAVING countIf(NOT is_resolved) > 0
 COMMENT 'Every time that an alert fired, once: from its first report until it was resolved. An alert that was resolved without having fired is not in it.';
+
+CREATE OR REPLACE VIEW v_alert_states (
+    state String COMMENT 'firing; resolved; over: not resolved, but the window that it is about has ended, or the alert that it is about (attribute cause) is resolved.',
+    project LowCardinality(String) COMMENT 'Project.',
+    alert_id String COMMENT 'Deterministic id of what it is about; one that fires again has another episode.',
+    episode UInt64 COMMENT 'How often it was resolved before.',
+    started_at DateTime64(6, 'UTC') COMMENT 'Its first report.',
+    last_at DateTime64(6, 'UTC') COMMENT 'Its newest report.',
+    ended_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was resolved; NULL where it was not.',
+    severity String COMMENT 'The worst it had: info, warning or critical.',
+    reports UInt64 COMMENT 'Reports of it.',
+    kind String COMMENT 'What kind it is.',
+    scope Map(LowCardinality(String), String) COMMENT 'Dimensions it is about.',
+    subject String COMMENT 'What it is about.',
+    title String COMMENT 'One line for a person, while it fired.',
+    detail String COMMENT 'What was seen, with the figures, while it fired.',
+    value Nullable(Float64) COMMENT 'Figure seen while it fired.',
+    threshold Nullable(Float64) COMMENT 'Figure it was held against.',
+    window_start Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the window that it is about.',
+    window_end Nullable(DateTime64(6, 'UTC')) COMMENT 'Its end.',
+    attributes Map(LowCardinality(String), String) COMMENT 'Further facts, while it fired.'
+)
+DEFINER = CURRENT_USER SQL SECURITY DEFINER
+AS SELECT
+    multiIf(
+        told = 'resolved', 'resolved',
+        ifNull(window_end > last_at AND window_end <= now64(6), false), 'over',
+        (project, attributes['cause']) IN (SELECT project, alert_id FROM v_alert_episodes GROUP BY project, alert_id HAVING argMax(state, episode) = 'resolved'), 'over',
+        'firing'
+    ) AS state,
+    project,
+    alert_id,
+    episode,
+    started_at,
+    last_at,
+    ended_at,
+    severity,
+    reports,
+    kind,
+    scope,
+    subject,
+    title,
+    detail,
+    value,
+    threshold,
+    window_start,
+    window_end,
+    attributes
+FROM (
+    SELECT * EXCEPT state, state AS told FROM v_alert_episodes ORDER BY episode DESC LIMIT 1 BY project, alert_id
+)
+COMMENT 'How every alert stands: the newest time that it fired, and whether it still does.';
