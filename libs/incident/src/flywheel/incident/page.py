@@ -22,7 +22,8 @@ _STYLE: Final = """
   --arm0: #0072b2; --arm1: #d55e00; --arm2: #009e73; --arm3: #cc79a7; --arm4: #b58900; --arm5: #56b4e9;
   --arm6: #8c564b; --arm7: #7f7f7f; --arm8: #17becf; }
 @media (prefers-color-scheme: dark) { :root { --page: #14171b; --text: #e6e8eb; --soft: #a0a8b3; --line: #3a414a;
-  --shade: #1e2329; --info: #56b4e9; --warning: #e8a33d; --critical: #ff8a80; --phase: #6b2f2b; } }
+  --shade: #1e2329; --info: #56b4e9; --warning: #e8a33d; --critical: #ff8a80; --phase: #6b2f2b;
+  --arm0: #3f9be0; --arm1: #ff8c42; --arm2: #35c79b; --arm6: #c48a7a; --arm7: #a0a0a0; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1080px; padding: 24px; background: var(--page); color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -149,17 +150,17 @@ def _deeds(found: Sequence[Deed]) -> list[str]:
 
 
 def _charts(review: Review) -> list[str]:
-    arms = sorted({cell.arm for cell in review.buckets if cell.arm is not None})
+    shown = [cell for cell in review.buckets if cell.arm is None or cell.arm in review.arms]
     parts = []
     for measure in review.measures:
-        drawn = chart(
-            measure, review.buckets, [each.phase for each in review.phases], review.times, bucket_s=review.bucket_s
-        )
+        drawn = chart(measure, shown, [each.phase for each in review.phases], review.times, bucket_s=review.bucket_s)
         if drawn:
             parts.append(f"<figure><figcaption>{_text(measure.label)}</figcaption>{drawn}</figure>")
     if not parts:
         return []
-    keys = [f'<span class="key{place % ARMS}">■</span> {_text(arm or "(no arm)")}' for place, arm in enumerate(arms)]
+    keys = [
+        f'<span class="key{place % ARMS}">■</span> {_text(arm or "(no arm)")}' for place, arm in enumerate(review.arms)
+    ]
     legend = " &nbsp; ".join(["■ all arms", *keys])
     return ["<h2>Facts</h2>", f'<p class="soft">each {lasting(review.bucket_s)}: {legend}</p>', *parts]
 
@@ -172,9 +173,9 @@ def _phases(review: Review) -> list[str]:
     for each in review.phases:
         about = [each.phase.name, lasting((each.phase.stop_us - each.phase.start_us) / 1e6)]
         rows.append(_figures_row(about, each.whole, measures, ""))
-        if len(each.arms) > 1:
-            for arm, figures in sorted(each.arms.items()):
-                rows.append(_figures_row([arm or "(no arm)", ""], figures, measures, "arm"))
+        for arm in review.arms:
+            if arm in each.arms:
+                rows.append(_figures_row([arm or "(no arm)", ""], each.arms[arm], measures, "arm"))
     columns = ["phase", "lasting", *(each.label for each in measures)]
     return ["<h2>Before, during, after</h2>", *_table(columns, rows, numbers_from=2)]
 

@@ -55,6 +55,14 @@ class Review:
         return impact(self.phases)
 
     @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that have figures of their own, in order of their names; none where there is only one."""
+        found = {arm for phase in self.phases for arm in phase.arms} | {
+            cell.arm for cell in self.buckets if cell.arm is not None
+        }
+        return tuple(sorted(found)) if len(found) > 1 else ()
+
+    @property
     def measures(self) -> tuple[Measure, ...]:
         """The measures there is anything to see of: first the one that its lead alert is about, then the others."""
         seen = [phase.whole for phase in self.phases] + [cell.figures for cell in self.buckets]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,9 @@ from flywheel.cli.output import console, fail, json_option, print_json, table
 from flywheel.cli.questions import QueryFailed, Rows, ask
 from flywheel.cli.reviewing import Found, NotOne, incidents, review, the_one
 from flywheel.incident import (
+    Figures,
     Incident,
+    PhaseFigures,
     Review,
     Terms,
     clock,
@@ -182,7 +184,7 @@ def _print(found: Review) -> None:
         [name, lasting((each.phase.stop_us - each.phase.start_us) / 1e6)]
         + [figure(measure, measure.read(figures)) for measure in measures]
         for each in found.phases
-        for name, figures in _told(each.phase.name, each.whole, each.arms)
+        for name, figures in _told(each, found.arms)
     ]
     shown.print(table(["phase", "lasting", *(measure.label for measure in measures)], phases))
     click.echo("")
@@ -198,6 +200,6 @@ def _print(found: Review) -> None:
         click.echo(note)
 
 
-def _told(name: str, whole: Any, arms: Any) -> list[tuple[str, Any]]:
-    each_arm = [(f"  {visible(arm or '(no arm)', 60)}", figures) for arm, figures in sorted(arms.items())]
-    return [(name, whole), *(each_arm if len(each_arm) > 1 else [])]
+def _told(each: PhaseFigures, arms: Sequence[str]) -> list[tuple[str, Figures]]:
+    of_arms = [(f"  {visible(arm or '(no arm)', 60)}", each.arms[arm]) for arm in arms if arm in each.arms]
+    return [(each.phase.name, each.whole), *of_arms]
