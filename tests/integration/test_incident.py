@@ -129,6 +129,28 @@ def recorded(client: Any) -> None:
         charter | {"event_id": "long ago", "feature": "answers", "occurred_at": START - timedelta(days=1)},
         charter | {"event_id": "of another", "feature": "titles", "occurred_at": START + timedelta(seconds=BEGAN_S)},
     ])  # fmt: skip
+    soon = START + timedelta(seconds=BEGAN_S - 30)
+    rules = {
+        "event_id": "rules",
+        "project": "acme",
+        "occurred_at": soon,
+        "revision": 3,
+        "rules_yaml": "",
+        "digest": "d",
+    }
+    insert(client, "control_rules", [rules])
+    insert(client, "budget", [{
+        "event_id": "budget", "project": "acme", "budget": "cx-day", "occurred_at": soon, "revision": 7, "per": "day",
+        "effective_from": soon, "ended": False, "amount_usd": Decimal(50), "time_zone": "UTC", "mode": "hard",
+    }])  # fmt: skip
+    insert(client, "reprice", [{
+        "event_id": f"reprice {number}", "project": "acme", "occurred_at": START, "call_id": f"call-{number}-0",
+        "revision": 1, "repriced_at": soon, "cost_usd": Decimal(1), "cost_source": "LOCAL", "price_version": "v2",
+    } for number in (0, 10)])  # fmt: skip
+    insert(client, "control", [
+        {"event_id": owner, "project": "acme", "feature": "answers", "occurred_at": soon, "owner": owner, "by": owner,
+         "revision": 1, "lifted": True, "reason": ""} for owner in ("person", "controller")
+    ])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +264,8 @@ def test_the_review_tells_who_did_what_when_and_what_came_of_it(flywheel: Callab
     assert found["impact"]["lost_reward"] == pytest.approx(5 * 0.8)
     told = [(each["sort"], each["what"], each["who"]) for each in found["timeline"]]
     assert told == [
-        ("change", "charter", ""), ("fact", "began", ""), ("change", "new model", ""), ("change", "new model", ""),
+        ("change", "charter", ""), ("change", "budget", ""), ("change", "control", "person"), ("change", "prices", ""),
+        ("change", "rules", ""), ("fact", "began", ""), ("change", "new model", ""), ("change", "new model", ""),
         ("detection", "firing", "critical"), ("decision", "disable applied", "rule errors"),
         ("decision", "escalate refused", "controller"), ("detection", "firing", "warning"),
         ("detection", "firing", "warning"), ("effect", "disable verified", "rule errors"),

@@ -118,8 +118,10 @@ def test_the_timeline_tells_who_did_what_with_the_evidence() -> None:
         ("detection", "resolved", "critical", "error_rate"),
     ]
     assert told[2].detail == "observed 0.5; expected 0.01; impact: 9 an hour"
-    assert told[5].detail == "; deviation 49 before, 0.5 after"
+    assert told[5].detail == "deviation 49 before, 0.5 after"
     assert told[-1].detail == "observed 0.01"
+    back = Step("5", "back", "acme", "answers", T, "applied", "rollback", rule="errors", reason="new", change="c")
+    assert timeline(INCIDENT, [], [], [back])[1].detail == "new; takes back change c"
 
 
 @given(

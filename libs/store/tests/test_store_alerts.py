@@ -70,6 +70,7 @@ def test_how_every_alert_stands(alerts: Any) -> None:
         report("again", 2, "firing"),
         report("done", 0, "firing"),
         report("done", 1, "resolved"),
+        report("done", 2, "resolved"),  # said again by another process
         report("week", 0, "firing", window_end=START + timedelta(days=7)),
         report("century", 0, "firing", window_end=AHEAD),
         report("seen", 5, "firing", window_end=START),  # about a window that had ended when it was told

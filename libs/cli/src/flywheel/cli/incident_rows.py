@@ -39,11 +39,11 @@ _JUDGED: Final = ("rewarded", "reward", "quality")
 _FULL: Final = f"title, detail, value, threshold, {_WINDOW_END}, scope, attributes"
 _STEPS: Final = (
     "event_id, action_id, project, feature, toUnixTimestamp64Micro(occurred_at), state, kind, by, rule, arms, cause,"
-    " value_before, value_after, reason, dry_run"
+    " value_before, value_after, reason, dry_run, change"
 )
 _STEP_FIELDS: Final = (
     "event_id", "action_id", "project", "feature", "at_us", "state", "kind", "by", "rule", "arms", "cause",
-    "value_before", "value_after", "reason", "dry_run",
+    "value_before", "value_after", "reason", "dry_run", "change",
 )  # fmt: skip
 
 

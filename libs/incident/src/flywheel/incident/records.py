@@ -104,7 +104,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step in the life of an action: of the controller, or of what a person put in force (no ``cause``)."""
+    """One step in the life of an action: of the controller, or of what a person put in force (no ``cause``).
+
+    ``change``: of a rollback, the id of the change that it takes back.
+    """
 
     event_id: str
     action_id: str
@@ -121,6 +124,7 @@ class Step:
     value_after: float | None = None
     reason: str = ""
     dry_run: bool = False
+    change: str = ""
 
     @property
     def in_force(self) -> bool:

@@ -152,7 +152,8 @@ def _step(step: Step) -> Entry:
     if step.value_before is not None and step.value_after is not None:
         moved = f"; deviation {step.value_before:.4g} before, {step.value_after:.4g} after"
     sort: Sort = "effect" if step.state in _EFFECTS else "decision"
-    return Entry(step.at_us, sort, what, who, said, step.reason + moved, step.event_id)
+    back = f"; takes back change {step.change}" if step.change else ""
+    return Entry(step.at_us, sort, what, who, said, f"{step.reason}{moved}{back}".removeprefix("; "), step.event_id)
 
 
 def _change(change: Change) -> Entry:

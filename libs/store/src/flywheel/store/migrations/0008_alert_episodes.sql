@@ -1,9 +1,11 @@
--- Alerts by the times that they fired: what an incident is put together from.
+-- Alerts by the times that they fired: what an incident is put together from. Reports are put in order by their narrow
+-- columns alone; the wide ones of the newest are joined to them.
 
 CREATE OR REPLACE VIEW v_alert_episodes (
     project LowCardinality(String) COMMENT 'Project.',
     alert_id String COMMENT 'Deterministic id of what it is about; one that fires again has another episode.',
     episode UInt64 COMMENT 'How often it was resolved before.',
+    is_newest Bool COMMENT 'It did not fire again.',
     started_at DateTime64(6, 'UTC') COMMENT 'Its first report.',
     last_at DateTime64(6, 'UTC') COMMENT 'Its newest report.',
     ended_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was resolved; NULL where it was not.',
@@ -23,35 +25,54 @@ CREATE OR REPLACE VIEW v_alert_episodes (
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER
 AS SELECT
-    project,
-    alert_id,
-    episode,
-    min(at) AS started_at,
-    max(at) AS last_at,
-    maxOrNullIf(at, is_resolved) AS ended_at,
-    if(ended_at IS NULL, 'firing', 'resolved') AS state,
-    argMax(severity, (transform(severity, ['critical', 'warning', 'info'], [3, 2, 1], 0), at, k_offset)) AS severity,
-    count() AS reports,
-    argMaxIf(kind, (at, k_offset), NOT is_resolved) AS kind,
-    argMaxIf(scope, (at, k_offset), NOT is_resolved) AS scope,
-    argMaxIf(subject, (at, k_offset), NOT is_resolved) AS subject,
-    argMaxIf(title, (at, k_offset), NOT is_resolved) AS title,
-    argMaxIf(detail, (at, k_offset), NOT is_resolved) AS detail,
-    argMaxIf(tuple(value), (at, k_offset), NOT is_resolved).1 AS value,
-    argMaxIf(tuple(threshold), (at, k_offset), NOT is_resolved).1 AS threshold,
-    argMaxIf(tuple(window_start), (at, k_offset), NOT is_resolved).1 AS window_start,
-    argMaxIf(tuple(window_end), (at, k_offset), NOT is_resolved).1 AS window_end,
-    argMaxIf(attributes, (at, k_offset), NOT is_resolved) AS attributes
-FROM (
+    e.project AS project,
+    e.alert_id AS alert_id,
+    e.episode AS episode,
+    e.is_newest AS is_newest,
+    e.started_at AS started_at,
+    e.last_at AS last_at,
+    e.ended_at AS ended_at,
+    if(e.ended_at IS NULL, 'firing', 'resolved') AS state,
+    e.severity AS severity,
+    e.reports AS reports,
+    a.kind AS kind,
+    a.scope AS scope,
+    a.subject AS subject,
+    a.title AS title,
+    a.detail AS detail,
+    a.value AS value,
+    a.threshold AS threshold,
+    a.window_start AS window_start,
+    a.window_end AS window_end,
+    a.attributes AS attributes
+FROM alerts AS a
+INNER JOIN (
     SELECT
-        * EXCEPT occurred_at,
-        occurred_at AS at,
-        state = 'resolved' AS is_resolved,
-        countIf(state = 'resolved') OVER (PARTITION BY project, alert_id ORDER BY occurred_at, k_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS episode
-    FROM alerts
-)
-GROUP BY project, alert_id, episode
-HAVING countIf(NOT is_resolved) > 0
+        project,
+        alert_id,
+        episode,
+        episode = max(episode) OVER (PARTITION BY project, alert_id) AS is_newest,
+        min(at) AS started_at,
+        max(at) AS last_at,
+        maxOrNullIf(at, is_resolved) AS ended_at,
+        argMax(told, (transform(told, ['critical', 'warning', 'info'], [3, 2, 1], 0), at, k_offset)) AS severity,
+        count() AS reports,
+        argMaxIf(event_id, (at, k_offset), NOT is_resolved) AS newest
+    FROM (
+        SELECT
+            project,
+            alert_id,
+            event_id,
+            severity AS told,
+            k_offset,
+            occurred_at AS at,
+            state = 'resolved' AS is_resolved,
+            countIf(state = 'resolved') OVER (PARTITION BY project, alert_id ORDER BY occurred_at, k_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS episode
+        FROM alerts
+    )
+    GROUP BY project, alert_id, episode
+    HAVING countIf(NOT is_resolved) > 0
+) AS e ON a.project = e.project AND a.event_id = e.newest
 COMMENT 'Every time that an alert fired, once: from its first report until it was resolved. An alert that was resolved without having fired is not in it.';
 
 CREATE OR REPLACE VIEW v_alert_states (
@@ -80,7 +101,7 @@ AS SELECT
     multiIf(
         told = 'resolved', 'resolved',
         ifNull(window_end > last_at AND window_end <= now64(6), false), 'over',
-        (project, attributes['cause']) IN (SELECT project, alert_id FROM v_alert_episodes GROUP BY project, alert_id HAVING argMax(state, episode) = 'resolved'), 'over',
+        (project, attributes['cause']) IN (SELECT project, alert_id FROM v_alert_episodes WHERE is_newest AND state = 'resolved'), 'over',
         'firing'
     ) AS state,
     project,
@@ -101,7 +122,5 @@ AS SELECT
     window_start,
     window_end,
     attributes
-FROM (
-    SELECT * EXCEPT state, state AS told FROM v_alert_episodes ORDER BY episode DESC LIMIT 1 BY project, alert_id
-)
+FROM (SELECT * EXCEPT state, state AS told FROM v_alert_episodes WHERE is_newest)
 COMMENT 'How every alert stands: the newest time that it fired, and whether it still does.';
