@@ -114,6 +114,8 @@ def recorded(client: Any) -> None:
         alert("day", 100, "firing", kind="budget_threshold", scope={"team": "cx"}, subject="acme/cx-day",
               window_start=us(0), window_end=us(50_000), severity="info", title="Budget cx-day: 50 % spent"),
         alert("errors", ALERT_S, "firing", project="other"),
+        alert("model", 200, "firing", scope={"model": "gpt-4o", "provider": "openai"}, subject="acme", severity="info"),
+        alert("model", 260, "resolved", scope={"model": "gpt-4o", "provider": "openai"}, subject="acme"),
     ])  # fmt: skip
     written(client, "action", [
         action("off", ACTED_S, "applied", applied_at=us(ACTED_S), verify_by=us(VERIFIED_S)),
@@ -213,6 +215,7 @@ def test_what_fires_now_and_what_fired(flywheel: Callable[..., Result]) -> None:
         ("action_failed", "firing", "10:06:50"),  # what it is about fires again
         ("budget_threshold", "over", "09:01:40"),
         ("quality", "resolved", "10:02:00"),
+        ("error_rate", "resolved", "09:03:20"),
     ]
     chosen = as_json(flywheel("alerts", "list", "--feature", "answers", "--state", "resolved", "--json"))
     assert [(each["kind"], each["title"], each["observed"]) for each in chosen] == [("quality", HOSTILE, 0.5)]
@@ -229,9 +232,10 @@ def test_alerts_of_a_common_cause_are_one_incident(flywheel: Callable[..., Resul
         ("acme", ["error_rate"], "warning", 0),
         ("other", ["error_rate"], "warning", 0),
         ("acme", ["error_rate", "quality", "action_failed"], "critical", 2),
+        ("acme", ["error_rate"], "warning", 0),
         ("acme", ["budget_threshold"], "info", 0),
     ]
-    assert [each["state"] for each in found] == ["stale", "stale", "closed", "closed"]
+    assert [each["state"] for each in found] == ["stale", "stale", "closed", "closed", "closed"]
     one = found[2]
     assert (one["state"], one["features"], one["ended_at"][11:19]) == ("closed", ["answers"], "10:08:20")
     assert as_json(flywheel("incident", "list", "--state", "closed", "--limit", "1", "--json")) == [one]
@@ -282,7 +286,13 @@ def test_the_review_tells_who_did_what_when_and_what_came_of_it(flywheel: Callab
 
 
 def test_an_incident_without_a_feature_is_told_by_what_its_alert_is_about(flywheel: Callable[..., Result]) -> None:
-    budget = as_json(flywheel("incident", "list", "--json"))[-1]
+    model, budget = as_json(flywheel("incident", "list", "--json"))[-2:]
+    found = as_json(flywheel("incident", "show", model["incident_id"], "--around", "3m", "--json"))
+    assert [(each["phase"], each["calls"]) for each in found["phases"]] == [
+        ("before", 36),
+        ("noticed", 12),
+        ("after", 36),
+    ]
     found = as_json(flywheel("incident", "show", budget["incident_id"], "--json"))
     assert [each["calls"] for each in found["phases"]] == [0] * len(found["phases"])  # no call is of the team
     assert found["impact"] is None and found["title"] == "Budget cx-day: 50 % spent"

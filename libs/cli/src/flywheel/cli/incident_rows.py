@@ -236,7 +236,9 @@ def facts_of(incident: Incident, *, outcomes: bool = False) -> str:
     known = ("team", "app", "environment", "user_hash") if outcomes else tuple(_SCOPE)
     parts += [f"{name} = {quoted(common[name])}" for name in known if name in common]
     if "model" in common:
-        parts.append(f"{'model' if outcomes else 'ifNull(response_model, request_model)'} = {quoted(common['model'])}")
+        model = quoted(common["model"])
+        asked = f"(request_model = {model} OR ifNull(response_model, '') = {model})"
+        parts.append(f"model = {model}" if outcomes else asked)
     return " AND ".join(parts)
 
 
