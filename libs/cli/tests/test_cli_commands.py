@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
@@ -13,8 +14,10 @@ import click
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from flywheel.cli.main import cli
+from flywheel.cli.output import table
 
 SPEC = ("up", "down", "status", "demo", "replay", "sql", "topics", "tail", "policy", "charter", "budget", "config")
 POLICY = {
@@ -133,6 +136,15 @@ def one_line(result: Result) -> str:
 
 def test_the_promised_commands_are_there() -> None:
     assert set(SPEC) <= set(children(cli))
+
+
+def test_a_table_shows_texts_of_others_as_they_are() -> None:
+    """Brackets are no markup: with rich's, ``[/]`` would end the command and ``[red]`` be gone."""
+    shown = Console(file=StringIO(), width=80)
+    shown.print(table(["[bold]name"], [["[/] [red]x"], ["[link=y]z"]]))
+    assert isinstance(shown.file, StringIO)
+    told = shown.file.getvalue()
+    assert all(text in told for text in ("[bold]name", "[/] [red]x", "[link=y]z"))
 
 
 @pytest.mark.parametrize("path", list(every_command()), ids=" ".join)

@@ -29,6 +29,8 @@ COMMANDS: Final = {
     "charter": "charters",
     "budget": "budgets",
     "control": "controls",
+    "alerts": "alerts",
+    "incident": "incident",
     "changes": "changes",
     "rollback": "changes",
     "config": "configuring",

@@ -13,6 +13,7 @@ import click
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,9 +86,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str |
     made = Table(title=title, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
     for place, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[place], int | float | Decimal | None) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(cell(value) for value in row))
+        made.add_row(*(Text(cell(value)) for value in row))  # not as rich's markup: texts of others have brackets too
     return made
 
 
