@@ -12,6 +12,7 @@ from flywheel.stream.stages import Process, Stage
 from flywheel.stream.state import ShardState, state_digest
 from flywheel.stream.steps import StepSpec
 from flywheel.stream.table import CompactedTable
+from flywheel.stream.ticker import Ticker
 from flywheel.stream.types import (
     Event,
     FoldResult,
@@ -53,6 +54,7 @@ __all__ = [
     "Stage",
     "StateView",
     "StepSpec",
+    "Ticker",
     "TopicPartition",
     "Unavailable",
     "Verdict",
