@@ -162,7 +162,7 @@ class Alerting:
             raised.severity = max(raised.severity, grave, key=lambda each: _RANK[each])
             raised.said = figures[1]
         if state == "firing":
-            raised.reports += raised.said_us != raised.first_us or raised.reports > 1
+            raised.reports += 1
         scope = scope_of(book, place, measure.name)
         name = measure.name + (" spread" if off is not None and off.kind == "drift" else "")
         unit = f" {measure.unit}" if measure.unit else ""

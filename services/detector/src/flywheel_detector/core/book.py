@@ -60,7 +60,7 @@ class Raised:
     first_us: int
     said_us: int
     said: float
-    reports: int = 1
+    reports: int = 0
 
 
 @dataclass(slots=True)

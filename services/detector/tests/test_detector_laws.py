@@ -1,0 +1,163 @@
+"""Laws: the same ledger gives the same alerts and state however it is cut; what is stored goes on as it was."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flywheel.detect import LevelDetector
+from flywheel.testkit.dict_state import DictState
+from flywheel_detector.core import DetectFold, IntakeFold
+from flywheel_detector.core.measures import measure_of
+from flywheel_detector.core.series import Seen, Series, read_series
+from flywheel_detector.core.windows import SAMPLE, Window
+
+_spec = importlib.util.spec_from_file_location("detector_parts", Path(__file__).with_name("conftest.py"))
+assert _spec and _spec.loader
+parts = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(parts)
+
+
+def busy_ledger():
+    """A ledger with a change, an alert that fires and ends, and series that are evicted."""
+    world = parts.World(FEW)
+    world.play(0, 200, lambda n, at_s: parts.failing(0.02, 1)(n, at_s) + [parts.score(n, at_s, n % 7 / 7)])
+    world.play(200, 260, parts.failing(0.9, 2))
+    world.play(260, 420, parts.failing(0.02, 3))
+    world.play(420, 440, lambda n, at_s: [parts.call(n, at_s, request_model=f"m{n}")])
+    states = {alert["state"] for alert in world.said("error_rate")}
+    assert states == {"firing", "resolved"}
+    return world
+
+
+FEW = parts.DetectSettings(
+    warm_up=64, most_series=40, alerts=parts.AlertTerms(resolve_us=40_000_000, repeat_us=20_000_000)
+)
+BUSY = busy_ledger()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_any_cut_into_batches_gives_the_same_alerts_and_state(dice: random.Random, forgetful: bool):
+    """``forgetful``: every batch by a fold that holds nothing, as after ``kill -9``."""
+    fold, state, found, place = DetectFold(FEW), DictState(), [], 0
+    while place < len(BUSY.ledger):
+        upto = place + dice.randint(1, 60)
+        fold = DetectFold(FEW) if forgetful else fold
+        found += [parts.said(output) for output in fold.fold(0, BUSY.ledger[place:upto], state).outputs]
+        place = upto
+    assert found == BUSY.alerts
+    assert state.dump() == BUSY.state.dump()
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_batch_that_failed_leaves_no_trace_in_what_is_held(seed: int):
+    dice = random.Random(seed)
+    fold, state, found, place = DetectFold(FEW), DictState(), [], 0
+    while place < len(BUSY.ledger):
+        upto = place + dice.randint(1, 60)
+        if dice.random() < 0.5:
+            lost = DictState()
+            lost.tables = {name: dict(rows) for name, rows in state.tables.items()}
+            fold.fold(0, BUSY.ledger[place : place + dice.randint(1, 90)], lost)
+        found += [parts.said(output) for output in fold.fold(0, BUSY.ledger[place:upto], state).outputs]
+        place = upto
+    assert found == BUSY.alerts and state.dump() == BUSY.state.dump()
+
+
+def test_the_number_of_series_is_bounded():
+    assert 0 < len(BUSY.state.tables["heads"]) <= FEW.most_series
+    assert set(BUSY.state.tables["tails"]) <= {
+        key for key in BUSY.state.tables["tails"] if key[:48] in BUSY.state.tables["heads"]
+    }
+    assert '"evicted":[0,0]' not in BUSY.state.tables["books"].popitem()[1].decode()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=400), st.integers(1, 30), st.integers(0, 400))
+def test_a_stored_series_goes_on_as_it_was(values: list[float], size: int, stop: int):
+    """Written and read after any window it says the same ever after; few or many values, alarms among them."""
+    state, copied = DictState(), DictState()
+    series = Series("k" * 48, measure_of("latency_ms"), LevelDetector(warm_up=64, salt="s"))
+    other: Series | None = None
+    for start in range(0, len(values), size):
+        seen = [Seen(start * 1000 + n, value, f"r{n}") for n, value in enumerate(values[start : start + size])]
+        alarm = series.watch(state, start, seen, 1e3)
+        if other is not None:
+            assert other.watch(copied, start, seen, 1e3) == alarm
+        elif start >= stop:
+            series.write(state)
+            copied.tables = {name: dict(rows) for name, rows in state.tables.items()}
+            stored = copied.get("heads", series.key) or b""
+            fresh = LevelDetector(warm_up=64, salt="s")
+            other = read_series(copied, series.key, stored, fresh, series.measure)
+    if other is not None:
+        assert other.levels.to_json() == series.levels.to_json()
+        assert (other.seq, other.off, other.recent, other.marks) == (
+            series.seq,
+            series.off,
+            series.recent,
+            series.marks,
+        )
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.floats(0, 1)), max_size=60), st.randoms(use_true_random=False))
+def test_a_windows_sample_does_not_depend_on_the_order(facts: list[tuple[int, float]], dice: random.Random):
+    values = dict(facts)
+    made = [parts_observation(number, value) for number, value in values.items()]
+    first, second = Window(), Window()
+    for each in made:
+        first.add(each)
+    dice.shuffle(made)
+    for each in [*made, *made[:5]]:
+        second.add(each)
+    if made:
+        assert first.sample("error_rate") == second.sample("error_rate")
+        assert len(first.sample("error_rate")) == min(len(values), SAMPLE)
+
+
+def parts_observation(number: int, value: float):
+    from flywheel_detector.core.ledger import Cell, Observation
+
+    return Observation(Cell("a", "m"), number, f"{number * 7919 % 1000:016x}", f"r{number}", {"error_rate": value}, {})
+
+
+def facts_of_requests():
+    """Facts of a few requests that wait for one another, with a repeat."""
+    made = []
+    for n in range(12):
+        made += [
+            parts.decision(n, n * 1.0, "cheap"),
+            parts.call(n, n + 0.5, variant=None, decision_id=f"decision-{n}"),
+            parts.score(n, n + 0.7, n / 12),
+        ]
+    return [*made, *made[:6]]
+
+
+@given(st.permutations(range(len(facts_of_requests()))), st.integers(1, 7))
+def test_observations_do_not_depend_on_the_order_or_repeats_of_facts(order: list[int], size: int):
+    facts = facts_of_requests()
+    shuffled = [facts[place] for place in order]
+    ends = []
+    for events, cut in ((facts, len(facts)), (shuffled, size)):
+        fold, state, found = IntakeFold(), DictState(), []
+        for start in range(0, len(events), cut):
+            for output in fold.fold(0, events[start : start + cut], state).outputs:
+                found += parts_of(output)
+        ends.append((sorted(found), state.dump()))
+    assert ends[0] == ends[1]
+    assert len(ends[0][0]) == 36 and all('"arm":"cheap"' in text or "arm_share" in text for text in ends[0][0])
+
+
+def parts_of(output):
+    """The observations of an entry, each with its cell, as text."""
+    import json
+
+    body = json.loads(output.value["body"])
+    cells = [json.dumps(cell, separators=(",", ":"), sort_keys=True) for cell in body["cells"]]
+    return [f"{cells[place]} {json.dumps([at, mark, values])}" for place, at, mark, _, values in body["observations"]]
