@@ -111,9 +111,10 @@ async def settled(bootstrap: str, calls: int) -> None:
         alerts = await said(bootstrap, "alerts")
         fired = {alert["alert_id"] for alert in alerts.values() if alert["kind"] == "error_rate"}
         over = {alert["alert_id"] for alert in alerts.values() if alert["state"] == "resolved"}
-        if len(await observed(bootstrap)) >= calls and len(fired) == len(FEATURES) and fired <= over:
-            if alerts == await computed(bootstrap):
-                return
+        if len(await observed(bootstrap)) < calls or len(fired) < len(FEATURES) or not fired <= over:
+            continue
+        if alerts == await computed(bootstrap):
+            return
 
 
 async def test_killed_anywhere_no_alert_is_lost_or_told_twice(

@@ -25,7 +25,7 @@ def test_an_outage_is_told_once_with_its_evidence_and_over_when_it_is_over():
     figures = first["attributes"]
     assert float(figures["expected"]) < 0.06 and float(figures["observed"]) > 0.5 and first["value"] > 0.5
     assert float(figures["e_value"]) >= float(figures["run_length"]) >= 100_000
-    assert parts.at(580) <= first["window_start"] <= parts.at(625)
+    assert parts.at(540) <= first["window_start"] <= parts.at(625)
     assert "charter revision 2" in figures["changed_before"] and "revision 1" not in figures["changed_before"]
     assert all(600 <= int(request[1:]) < 720 for request in figures["exemplars"].split(", "))
     assert "failed calls an hour" in figures["impact"]

@@ -7,7 +7,7 @@ from typing import Final
 
 from flywheel.stream import Output, StateView
 from flywheel_detector.core.book import Book, Place, Raised
-from flywheel_detector.core.off_level import Off
+from flywheel_detector.core.off_level import LEAST_TO_RESOLVE, Off
 from flywheel_detector.core.published import (
     SILENCE,
     alert_id,
@@ -110,7 +110,7 @@ class Alerting:
         off = series.off
         if off is None or now_us - raised.said_us < self._terms.repeat_us:
             return
-        _, observed, _ = off.lately(self._terms.resolve_us)
+        _, observed = _figures(series, off, self._terms.resolve_us)
         if abs(observed - raised.said) >= _NEWS * abs(off.observed - off.expected):
             self._say(raised, series, "firing", now_us)
 
@@ -208,4 +208,4 @@ def _figures(series: Series, off: Off | None, span_us: int) -> tuple[float, floa
     if off is None:
         return series.levels.season.level, series.lately
     count, mean, _ = off.lately(span_us)
-    return off.expected, mean if count else off.observed
+    return off.expected, mean if count >= LEAST_TO_RESOLVE else off.observed

@@ -64,7 +64,7 @@ class Request:
             return fact._replace(arm="")  # it is about the feature: a share of its requests
         if fact.kind == "call":
             known = next((each for each in self.decisions if each.mark == fact.links), None)
-            if not fact.arm and fact.links and known is None and not late:
+            if not (fact.arm and fact.feature) and fact.links and known is None and not late:
                 return None
             return _filled(fact, known)
         judged = [each for each in self.calls if fact.links in ("", each.mark)]

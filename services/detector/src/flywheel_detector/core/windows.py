@@ -8,8 +8,7 @@ values, for which their rate of false alarms is stated, and cost the same at any
 from __future__ import annotations
 
 import json
-from bisect import insort
-from typing import Final
+from typing import Final, NamedTuple
 
 from flywheel.stream import StateView
 from flywheel_detector.core.ledger import Observation
@@ -19,28 +18,43 @@ SAMPLE: Final = 16
 _KEY: Final = 16
 
 
+class Kept(NamedTuple):
+    """One observation of a sample, ordered by its mark."""
+
+    mark: str
+    at_us: int
+    value: float
+    request_id: str
+
+
+class Sampled(NamedTuple):
+    """One measure in a window: exact count and sum, and the sample."""
+
+    count: int = 0
+    total: float = 0.0
+    kept: tuple[Kept, ...] = ()
+
+
 class Window:
-    """One cell's open window: by measure the count, the sum and the sample."""
+    """One cell's open window, by measure."""
 
     __slots__ = ("measured",)
 
-    def __init__(self, measured: dict[str, tuple[int, float, list[list[object]]]] | None = None) -> None:
+    def __init__(self, measured: dict[str, Sampled] | None = None) -> None:
         self.measured = measured or {}
 
     def add(self, observation: Observation) -> None:
         """Take in an observation; a repeat of one in the sample has no effect."""
         for name, value in observation.measured.items():
-            count, total, kept = self.measured.get(name, (0, 0.0, []))
-            made: list[object] = [observation.mark, observation.at_us, value, observation.request_id]
-            if made in kept:
-                continue
-            insort(kept, made)
-            self.measured[name] = (count + 1, total + value, kept[:SAMPLE])
+            count, total, kept = self.measured.get(name, Sampled())
+            made = Kept(observation.mark, observation.at_us, value, observation.request_id)
+            if made not in kept:
+                self.measured[name] = Sampled(count + 1, total + value, tuple(sorted([*kept, made])[:SAMPLE]))
 
     def sample(self, name: str) -> list[Seen]:
         """The sample of a measure, in order of time."""
-        kept = sorted(self.measured[name][2], key=lambda each: (each[1], each[0]))
-        return [Seen(int(str(at)), float(str(value)), str(request)) for _, at, value, request in kept]
+        kept = sorted(self.measured[name].kept, key=lambda each: (each.at_us, each.mark))
+        return [Seen(each.at_us, each.value, each.request_id) for each in kept]
 
     def encode(self) -> bytes:
         """Return its bytes."""
@@ -49,7 +63,8 @@ class Window:
     @classmethod
     def decode(cls, stored: bytes) -> Window:
         """Return the window of `encode`'s bytes."""
-        return cls({name: (count, total, kept) for name, (count, total, kept) in json.loads(stored).items()})
+        found = json.loads(stored).items()
+        return cls({name: Sampled(n, total, tuple(Kept(*each) for each in kept)) for name, (n, total, kept) in found})
 
 
 class OpenWindows:
