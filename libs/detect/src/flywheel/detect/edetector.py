@@ -47,6 +47,7 @@ class ChangeDetector(Stateful):
 
     __slots__ = (
         "count",
+        "cusums",
         "dispersion",
         "factors",
         "few",
@@ -83,6 +84,7 @@ class ChangeDetector(Stateful):
         self.count = 0
         self.total = 0.0
         self.wealth: list[float] = [0.0] * len(WEIGHTS)
+        self.cusums: list[float] = [0.0] * len(WEIGHTS)
         self.starts: list[int] = [0] * len(WEIGHTS)
         self.sums: list[float] = [0.0] * len(WEIGHTS)
 
@@ -104,10 +106,11 @@ class ChangeDetector(Stateful):
     def _bet(self, value: float, logs: list[float]) -> Change | None:
         evidence, best, best_share = 0.0, 0, -1.0
         for place, (log_bet, weight) in enumerate(zip(logs, WEIGHTS, strict=True)):
-            held = self.wealth[place]
-            if held < 1.0:
-                self.starts[place], self.sums[place] = self.count, 0.0
-            held = min((held + 1.0) * exp(min(log_bet, 50.0)), 1e15)
+            # Where a change began is told by Page's CUSUM of the same bet: the sum M forgets a start only slowly.
+            if self.cusums[place] <= 0.0:
+                self.starts[place], self.sums[place], self.cusums[place] = self.count, 0.0, 0.0
+            self.cusums[place] += log_bet
+            held = min((self.wealth[place] + 1.0) * exp(min(log_bet, 50.0)), 1e15)
             self.wealth[place] = held
             self.sums[place] += value
             share = weight * held
