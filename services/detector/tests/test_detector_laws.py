@@ -35,7 +35,7 @@ def busy():
     world.play(0, 200, lambda n, at_s: [*parts.failing(0.02, 1)(n, at_s), parts.score(n, at_s, n % 7 / 7)])
     world.play(200, 260, parts.failing(0.9, 2))
     world.play(260, 420, parts.failing(0.02, 3))
-    world.play(420, 440, lambda n, at_s: [parts.call(n, at_s, request_model=f"m{n}")])
+    world.play(420, 470, lambda n, at_s: [parts.call(n, at_s, request_model=f"m{n}")])
     states = {alert["state"] for alert in world.said("error_rate")}
     assert states == {"firing", "resolved"}
     return world

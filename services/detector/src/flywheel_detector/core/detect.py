@@ -173,7 +173,7 @@ class _Batch:
             if place is None:
                 continue
             if "error_rate" in window.measured:
-                place.count(start_us, window.measured["error_rate"].count)
+                place.count(start_us, window.measured["error_rate"].taken)
                 newest_us = window.sample("error_rate")[-1].at_us
                 called[start_us] = max(called.get(start_us, 0), newest_us)
             for name in sorted(window.measured):

@@ -75,7 +75,7 @@ def alert_output(
     attributes: Mapping[str, str],
 ) -> Output:
     """Return one report of an alert."""
-    event = {
+    event: dict[str, Any] = {
         "event_id": event_id("detected", raised.alert_id, raised.first_us, raised.reports, state),
         "alert_id": raised.alert_id,
         "project": book.project,

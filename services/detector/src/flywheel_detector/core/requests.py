@@ -70,7 +70,8 @@ class Request:
         judged = [each for each in self.calls if fact.links in ("", each.mark)]
         if not judged and not late:
             return None
-        return _filled(fact, (judged or self.calls or self.decisions or [None])[-1])
+        known_of = judged or self.calls or self.decisions
+        return _filled(fact, known_of[-1] if known_of else None)
 
     def encode(self) -> bytes:
         """Return its bytes; the same facts give the same ones."""

@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 class Sampled(NamedTuple):
     """One measure in a window: exact count and sum, and the sample."""
 
-    count: int = 0
+    taken: int = 0
     total: float = 0.0
     kept: tuple[Kept, ...] = ()
 
@@ -46,10 +46,10 @@ class Window:
     def add(self, observation: Observation) -> None:
         """Take in an observation; a repeat of one in the sample has no effect."""
         for name, value in observation.measured.items():
-            count, total, kept = self.measured.get(name, Sampled())
+            taken, total, kept = self.measured.get(name, Sampled())
             made = Kept(observation.mark, observation.at_us, value, observation.request_id)
             if made not in kept:
-                self.measured[name] = Sampled(count + 1, total + value, tuple(sorted([*kept, made])[:SAMPLE]))
+                self.measured[name] = Sampled(taken + 1, total + value, tuple(sorted([*kept, made])[:SAMPLE]))
 
     def sample(self, name: str) -> list[Seen]:
         """The sample of a measure, in order of time."""
