@@ -18,6 +18,7 @@ from flywheel.client import AsyncFlywheel, Decision, Flywheel
 from flywheel.control import Item, Record
 from flywheel.events import Codec, event_id, load_registry
 from flywheel.observe import load_settings
+from flywheel.policy.feature_spec import FeatureSpec, encoder_of, encoding_of
 from flywheel.stream import MemoryBus, Output, Publisher
 from flywheel_router.settings import RouterSettings
 from flywheel_router.v1 import decide_pb2, decide_pb2_grpc
@@ -29,6 +30,7 @@ CONTEXTS: list[dict[str, Any]] = [
     {"plan": "free", "n_chars": 12},
     {"plan": "pro", "n_chars": 4000.5, "beta": True},
     {"plan": None, "other": "x"},
+    {"plan": "free", "n_chars": 900, "other": "x y"},
 ]
 
 
@@ -57,7 +59,29 @@ def policy(kind: str, version: int = 1, **changes: Any) -> dict[str, Any]:
         "charter_revision": 1, "default_arm": "strong", "explore_floor": 0.05, "epsilon": 0.1, "stale_after_s": 0.0,
         "outcomes": 60, "arms": arms, "context": ["plan", "n_chars", "beta"],
     }  # fmt: skip
+    if kind in LINEAR:
+        event |= linear_fields()
     return event | changes
+
+
+def linear_fields() -> dict[str, Any]:
+    """What a linear kind adds: beliefs at the size of the request, of its plan and of a text that is not logged."""
+    features = [
+        FeatureSpec(name="n_chars", kind="number", low=0.0, high=4000.0),
+        FeatureSpec(name="plan", kind="category", values=["free", "pro"]),
+        FeatureSpec(name="other", kind="text", buckets=2),
+    ]
+    records = [feature.record() for feature in features]
+    size = len(encoder_of(records).slots)
+    root = [0.2 / (1 + row - column) for row in range(size) for column in range(row + 1)]
+    arms = [
+        {"name": name, "coefficients": [0.5, slope, *[0.1 * slope] * (size - 2)], "root": root}
+        for name, slope in (("strong", 0.3), ("cheap", -0.4), ("large", 0.2))
+    ]
+    return {
+        "features": records, "encoding": encoding_of(records), "on_missing": "encode", "scale": 1.0, "gamma": 20.0,
+        "linear": arms,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,7 +147,8 @@ def essence(answer: Any) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-KINDS = ["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static"]
+LINEAR = ["linear_thompson", "linear_ucb", "squarecb"]
+KINDS = ["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static", *LINEAR]
 HELD = {
     "disabled": (Item("c1", "disable", ("strong",)), Item("over", "disable", ("cheap",), expires_us=1)),
     "pinned": (Item("c2", "pin", ("cheap",)),),
@@ -133,8 +158,9 @@ HELD = {
 
 
 async def test_http_grpc_and_in_process_decide_and_log_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = [*KINDS, "stale", "unknown", *HELD]
+    features = [*KINDS, "strict", "stale", "unknown", *HELD]
     policies = [*(policy(kind) for kind in KINDS), policy("ucb1", feature="stale", stale_after_s=1.0)]
+    policies.append(policy("linear_thompson", feature="strict", on_missing="default"))
     policies += [policy("thompson_beta", feature=feature) for feature in HELD]
     controls = [Record("default", feature, "controller", 1, 0, items) for feature, items in HELD.items()]
     asked = [(f"{feature}-{n}", feature, context) for feature in features for n, context in enumerate(CONTEXTS)]
@@ -165,8 +191,11 @@ async def test_http_grpc_and_in_process_decide_and_log_alike(tmp_path: Path, mon
     }
     assert plain["http"] == plain["grpc"] == plain["in_process"]
     assert {event["decider"] for event in facts["in_process"].values()} == {"client"}
-    reasons = {"policy", "stale_policy", "unknown_feature", "nothing_eligible", "paused"}
+    reasons = {"policy", "stale_policy", "unknown_feature", "nothing_eligible", "paused", "no_context"}
     assert {answer[-1] for answer in answers["http"]} == reasons
+    seen = [event for event in facts["http"].values() if event["policy_kind"] in LINEAR and event["reason"] == "policy"]
+    assert seen and all(event["features"] and event["encoding"] for event in seen)
+    assert not any(event["features"] for event in facts["http"].values() if event["policy_kind"] not in LINEAR)
     under = {event["feature"]: event["control"] for event in facts["http"].values() if event["control"]}
     assert under == {"disabled": "c1", "pinned": "c2", "paused": "c3+c4"}
     held = [event for event in facts["http"].values() if event["feature"] in HELD]

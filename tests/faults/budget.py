@@ -32,7 +32,7 @@ from flywheel.stream import KafkaBus, Output, Publisher, Unavailable
 from flywheel.testkit.draining import ask_sql, drain, read_topic
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
-from spending import FEATURE, MEAN_PICO, MODEL, MOST_OUTPUT, Told, Workload, bill_of, play, start_provider, usd
+from spending import FEATURE, MEAN_PICO, MODEL, MOST_OUTPUT, QUIET_S, Told, Workload, bill_of, play, start_provider, usd
 
 USABLE: Final = Decimal("0.97")
 SAID: Final = ("spent", "exposure", "available", "stranded")
@@ -184,7 +184,7 @@ async def run(options: argparse.Namespace, folder: Path) -> Account:
             workload = Workload(options.calls, options.clients or options.calls, options.processes, limit)
             began = time.monotonic()
             killing = asyncio.create_task(kill_now_and_then(system, routers, options.every, kills))
-            told = await play(workload, command, provider_port)
+            told = await play(workload, command, provider_port, quiet_s=options.quiet)
             killing.cancel()
             await asyncio.gather(killing, return_exceptions=True)
             seconds = time.monotonic() - began
@@ -222,6 +222,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=0, help="at once; 0: all of them")
     parser.add_argument("--processes", type=int, default=8, help="of callers")
     parser.add_argument("--every", type=float, default=4.0, help="seconds from one kill to the next")
+    parser.add_argument("--quiet", type=float, default=QUIET_S, help="seconds without a call that end the run")
     parser.add_argument("--unbounded", action="store_true", help="callers do not say max_tokens")
     parser.add_argument("--keep", type=Path, help="a folder that stays, with its logs")
     parser.add_argument("--json", action="store_true")

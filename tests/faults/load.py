@@ -83,6 +83,8 @@ class Load:
     reasked: set[str] = field(default_factory=set)
     """Requests whose decision was asked for again, as no answer came: there may be one that nobody heard of."""
     cost_usd: Decimal = Decimal(0)
+    passive_usd: Decimal = Decimal(0)
+    """What calls without a decision cost: no outcome has it, and budgets count it."""
     seconds: float = 0.0
 
     def __post_init__(self) -> None:

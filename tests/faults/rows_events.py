@@ -183,6 +183,7 @@ async def schemas_change(scene: Scene) -> None:
         at = await client.send_and_wait("llm-calls", frame, key=request.encode())
         scene.need(at.partition == partition_of(request.encode(), 4), "keys meet in one partition")
         scene.load.ledger.sent("llm-calls", [call.id], key=request)
+        scene.load.passive_usd += call.value["cost_usd"]
     await client.stop()
     for name in readers:
         await until(lambda name=name: system.metric(name, "stream_paused") > 0, f"{name} waits")

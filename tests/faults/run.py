@@ -20,7 +20,7 @@ from typing import Any
 from scene import Report, Row, play
 from table import ROWS
 
-ROW_S = 1200
+ROW_S = 3600
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,20 @@ RUN = Path(__file__).with_name("budget.py")
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize("unbounded", [False, True], ids=["max_tokens", "no max_tokens"])
 def test_a_hard_budget_holds_and_is_usable(unbounded: bool, tmp_path: Path) -> None:
-    sizes = ["--routers", "2", "--calls", "500", "--clients", "100", "--processes", "2", "--every", "8"]
+    sizes = [
+        "--routers",
+        "2",
+        "--calls",
+        "500",
+        "--clients",
+        "100",
+        "--processes",
+        "2",
+        "--every",
+        "8",
+        "--quiet",
+        "45",
+    ]
     command = [sys.executable, str(RUN), *sizes, "--json", "--keep", str(tmp_path), *["--unbounded"] * unbounded]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]

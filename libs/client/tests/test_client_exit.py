@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from flywheel.client import Flywheel
+from flywheel.client import BudgetRefused, Flywheel
 from flywheel.events import event_id
 
 ENDS_WITHOUT_CLOSE = """
@@ -41,6 +42,7 @@ class Service(ThreadingHTTPServer):
         self.policies: list[dict[str, Any]] = []
         self.polls = 0
         self.broken = False
+        self.budgeted = False
 
     @property
     def url(self) -> str:
@@ -52,18 +54,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/v1/decide":
+            refusal = {"reason": "budget_exhausted", "budget": "default/all", "errors": [{"message": "no room"}]}
+            self.answer(402, orjson.dumps(refusal))
+            return
         self.server.taken += orjson.loads(body)["items"]
         self.answer(200, b'{"items":[]}')
 
     def do_GET(self) -> None:
         self.server.polls += 1
-        tag = f'"{len(self.server.policies)}"'
+        tag = f'"{len(self.server.policies)}{self.server.budgeted}"'
         if self.server.broken:
             self.answer(500, b"{}")
         elif self.headers.get("if-none-match") == tag:
             self.answer(304, b"", etag=tag)
         else:
-            self.answer(200, orjson.dumps({"policies": self.server.policies}), etag=tag)
+            said = {"policies": self.server.policies, "budgeted": self.server.budgeted}
+            self.answer(200, orjson.dumps(said), etag=tag)
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -128,6 +135,21 @@ def test_policies_are_followed_and_kept_while_the_router_fails(service: Service,
         assert client.decide("good").reason == "policy"
         assert client.flush()
     assert {item["reason"] for item in service.taken} == {"policy", "unknown_feature"}
+
+
+def test_where_a_budget_holds_decisions_the_router_makes_them(service: Service) -> None:
+    service.policies = [policy("good")]
+    service.budgeted = True
+    with Flywheel(router_url=service.url, mode="in_process", decide_timeout_s=10.0) as client:
+        with pytest.raises(BudgetRefused) as refused:
+            client.decide("good", input_tokens=10)
+        assert refused.value.budget == "default/all"
+        service.budgeted = False
+        reason, deadline_s = "", time.monotonic() + 20
+        while not reason and time.monotonic() < deadline_s:  # a poll says that the budget has ended
+            with contextlib.suppress(BudgetRefused):
+                reason = client.decide("good").reason
+    assert reason == "policy"
 
 
 def test_without_a_router_the_first_decision_waits_no_longer_than_told(tmp_path: Path) -> None:

@@ -70,20 +70,40 @@ def test_what_is_taken_back_leaves_no_trace(kept, gone):
     assert list(both.rows()) == list(alone.rows())
 
 
+class Coarse(Summary):
+    """Sums without features over the wide spans of those with."""
+
+    kept = MomentSummary.kept
+    lowest = MomentSummary.lowest
+
+
 def test_forgetting_is_that_of_the_summaries_without_features():
     random = np.random.default_rng(4)
-    with_features, without = MomentSummary(), Summary()
-    for unit in range(0, 3000, 7):
+    with_features, without = MomentSummary(), Coarse()
+    for unit in range(0, 300_000, 700):
         reward = float(random.integers(0, 2))
         arm = "ab"[int(random.integers(2))]
         with_features.add(unit, arm, vector((5, -3), 2 * reward - 1))
         without.add(unit, arm, nano(reward))
-    for options in ({}, {"half_life_outcomes": 60.0}, {"half_life_s": 40.0}, {"since": 2000}):
+    for options in ({}, {"half_life_outcomes": 60.0}, {"half_life_s": 4000.0}, {"since": 200_000}):
         found, expected = weigh_moments(with_features, **options), weigh(without, **options)
         for arm in "ab":
             assert found[arm].weight == pytest.approx(expected[arm].weight)
             assert found[arm].products[0] == pytest.approx(expected[arm].total)
             assert found[arm].squares == pytest.approx(expected[arm].squares)
+
+
+def test_a_year_without_a_pause_is_in_about_forty_spans_and_a_third_of_what_followed_a_change_is_kept():
+    summary = MomentSummary()
+    minute, year = 60_000_000 >> 16, 366 * 86_400_000_000 >> 16
+    for unit in range(0, year, 90 * minute):
+        summary.add(unit, "a", vector((1, 1), 0.0))
+    for unit in range(year - 1000 * minute, year, minute):
+        summary.add(unit, "a", vector((1, 1), 0.0))
+    assert len(summary.spans) <= 44
+    for age in (30, 100, 700):
+        kept = weigh_moments(summary, since=year - age * minute)["a"].weight
+        assert age / 3 <= kept <= age + 10
 
 
 def test_scaling_changes_the_prior_and_not_the_data():
@@ -118,7 +138,7 @@ def test_a_feature_that_never_varied_is_left_as_it_is():
 
 
 def test_the_bound_holds_and_beyond_it_nothing_is_added():
-    # The largest entries, at the most outcomes: 2^16 · 2^16 · 2^30 = 2^62 stays below 2^63.
+    # The largest entries, at the most outcomes: 2^14 · 2^14 · 2^34 = 2^62 stays below 2^63.
     assert max(CLIP, REWARD_ONE) ** 2 * MOST_OUTCOMES < 2**63
     summary = MomentSummary()
     summary.add(1, "a", vector((CLIP, -CLIP), 1.0))

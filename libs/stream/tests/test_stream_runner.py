@@ -233,7 +233,8 @@ async def test_members_that_come_and_go_lose_and_double_nothing(bus: Bus, tmp_pa
 
 
 async def test_a_table_is_read_whole_then_followed(bus: Bus) -> None:
-    policy = examples("policy")["two-arms"]
+    policy = examples("policy")["by-context"]
+    newest = policy["policy_version"] + 1
     publisher = Publisher(bus, codec, source="test")
     await publisher.start()
     await publisher.publish([Output("policies", "acme/support-answers", "policy", policy)])
@@ -241,11 +242,11 @@ async def test_a_table_is_read_whole_then_followed(bus: Bus) -> None:
     table = CompactedTable(bus, "policies", codec, held.__setitem__)
     task = asyncio.create_task(table.run())
     await asyncio.wait_for(table.ready.wait(), 30)
-    assert held["acme/support-answers"]["policy_version"] == 17
-    newer = policy | {"policy_version": 18, "event_id": "newer"}
+    assert held["acme/support-answers"]["policy_version"] == policy["policy_version"]
+    newer = policy | {"policy_version": newest, "event_id": "newer"}
     await publisher.publish([Output("policies", "acme/support-answers", "policy", newer)])
     async with asyncio.timeout(30):
-        while held["acme/support-answers"]["policy_version"] != 18:
+        while held["acme/support-answers"]["policy_version"] != newest:
             await asyncio.sleep(0.02)
     await publisher.stop()
     await table.stop()

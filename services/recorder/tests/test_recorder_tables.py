@@ -50,7 +50,7 @@ def test_bad_rows_get_verdicts_that_name_the_field_and_their_neighbours_go_throu
         records.raw(records.bytes_of()[:-3]),
         records.raw(None),
         records.call(occurred_at=NOW_US + 2 * DAY_US),
-        records.raw(engine.codec.encode("decision", examples("decision")["arm-disabled"])),
+        records.raw(engine.codec.encode("decision", examples("decision")["linear-thompson"])),
         records.call(),
     ]
     refused = tables.write(batch)

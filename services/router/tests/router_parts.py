@@ -13,6 +13,7 @@ import httpx
 
 from flywheel.events import Codec, event_id, load_registry
 from flywheel.observe import load_settings
+from flywheel.policy.feature_spec import FeatureSpec, encoding_of
 from flywheel.stream import Outgoing, Unavailable
 from flywheel_router.decision_log import DecisionLog
 from flywheel_router.settings import RouterSettings
@@ -42,6 +43,20 @@ def policy(version: int = 1, *, feature: str = "support", project: str = "defaul
         "outcomes": 60, "arms": arms, "context": ["plan", "n_chars"],
     }  # fmt: skip
     return event | changes
+
+
+def by_context(version: int = 1, **changes: Any) -> dict[str, Any]:
+    """The same arms with rewards linear in the number of characters: the cheap arm is for short requests."""
+    records = [FeatureSpec(name="n_chars", kind="number", low=0.0, high=4000.0).record()]
+    arms = [
+        {"name": name, "coefficients": [0.5, slope, 0.0], "root": [0.05, 0.0, 0.05, 0.0, 0.0, 0.1]}
+        for name, slope in (("strong", 0.3), ("cheap", -0.4), ("large", 0.2))
+    ]
+    more = {
+        "kind": "linear_thompson", "features": records, "encoding": encoding_of(records), "on_missing": "encode",
+        "scale": 1.0, "gamma": 0.0, "linear": arms,
+    }  # fmt: skip
+    return policy(version, **(more | changes))
 
 
 def request(number: int = 1, **changes: Any) -> dict[str, Any]:

@@ -65,6 +65,33 @@ async def test_other_teams_and_projects_without_budgets_are_not_held(tmp_path: P
         assert all(event["reservations"] == [] for event in await router.sent())
 
 
+async def test_clients_that_decide_themselves_are_told_that_budgets_hold_and_when_they_no_longer_do(
+    tmp_path: Path,
+) -> None:
+    async with spending(tmp_path, {TEAM: "1"}) as (router, _):
+        for part in ("policies", "controls", "budgets", "kafka"):
+            router.parts.health.set_ready(part, True)
+        router.publish(priced_policy())
+        free = await router.http.get("/v1/policies?project=default")
+        tag = free.headers["etag"]
+        url = "/v1/policies?project=default&wait_s=20"
+        waiting = asyncio.create_task(router.http.get(url, headers={"if-none-match": tag}))
+        await asyncio.sleep(0.01)
+        declare(router, budget("soft", "1", mode="soft"))  # refuses nothing
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        declare(router, budget("team", "1", scope=(("team", "cx"),)))
+        held = await waiting
+        waiting = asyncio.create_task(router.http.get(url, headers={"if-none-match": held.headers["etag"]}))
+        await asyncio.sleep(0.01)
+        declare(router, budget("team", "1", scope=(("team", "cx"),), revision=2, ended=True))
+        again = await waiting
+        other = await router.http.get("/v1/policies?project=p2")
+    answers = [reply.json()["budgeted"] for reply in (free, held, again, other)]
+    assert answers == [False, True, False, False]
+    assert again.headers["etag"] == tag != held.headers["etag"]
+
+
 async def test_a_repeated_request_is_reserved_once(tmp_path: Path) -> None:
     async with spending(tmp_path, {TEAM: "50"}) as (router, _):
         router.publish(priced_policy())

@@ -8,12 +8,12 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from router_parts import KEY, policy, request
+from router_parts import KEY, by_context, policy, request
 
 from flywheel.budget.leases import Reservation
 from flywheel.control import Item, Record
 from flywheel.events import Codec, load_registry
-from flywheel.policy import Decision
+from flywheel.policy import Decision, compile_policy
 from flywheel_router.answers import AnswerWriter, answer, json_value
 from flywheel_router.board import PolicyBoard
 from flywheel_router.core import Decider
@@ -223,6 +223,36 @@ def test_the_fast_encoder_writes_what_the_codec_writes(
     other = dict(event, request_id="another", occurred_at=at_us + 1, policy_age_ms=None)
     assert encoder.encode(other) == codec.encode("decision", other)
     assert encoder._kept
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes=st.lists(st.none() | st.floats(0, 5000), min_size=2, max_size=6), plan=st.sampled_from(["pro", "free"]))
+def test_by_context_neither_answers_nor_records_are_mixed_up(sizes: list[float | None], plan: str) -> None:
+    """What is kept goes by the arm and its propensity; by a linear policy the other arms' may differ all the same."""
+    codec = Codec(load_registry())
+    encoder, writer = DecisionEncoder(codec), AnswerWriter()
+    deciding = Deciding(by_context())
+    for number, size in enumerate(sizes):
+        asked = ask(context={"plan": plan, "n_chars": size})._replace(request_id=f"r{number}")
+        decision = deciding.decider.decide(asked, NOW_US, deciding.logged.append)
+        event = deciding.logged[-1]
+        # One as if by chance of the same propensity: all else is another context's.
+        twin = decision._replace(propensities=decision.propensities[::-1], features=(4096, 1, 0))
+        assert writer.write(decision, asked) == orjson.dumps(answer(decision, asked.request_id))
+        assert writer.write(twin, asked) == orjson.dumps(answer(twin, asked.request_id))
+        assert encoder.encode(event) == codec.encode("decision", event)
+        other = event | {"propensities": event["propensities"][::-1], "features": [4096, 1, 0]}
+        assert encoder.encode(other) == codec.encode("decision", other)
+        assert codec.decode(encoder.encode(event)).value["features"] == list(decision.features)
+
+
+def test_where_money_is_short_an_arm_is_worth_what_it_earns_at_this_context() -> None:
+    compiled = compile_policy(by_context())
+    short, long = ({"n_chars": chars} for chars in (0.0, 4000.0))
+    assert compiled.expected_rewards(short, 0b011) == pytest.approx([0.5, 0.5])
+    assert compiled.expected_rewards(long, 0b011) == pytest.approx([0.8, 0.1])
+    plain = compile_policy(policy())
+    assert plain.expected_rewards(long, 0b101) == [0.6, 0.6]
 
 
 @settings(max_examples=200)

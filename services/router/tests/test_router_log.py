@@ -108,6 +108,10 @@ def test_a_clients_decision_becomes_an_event_that_its_schema_takes() -> None:
     value = Codec(load_registry()).decode(Codec(load_registry()).encode("decision", event)).value
     assert (value["decider"], value["user_hash"], value["project"]) == ("client", "hash of ann", "default")
     assert (value["arms"], value["propensities"]) == (["cheap", "strong"], [0.75, 0.25])
+    item = made_by_a_client(features=[4096, -7], encoding="e")
+    event = read_decision(item, lambda project, user: None, NOW_US)
+    value = Codec(load_registry()).decode(Codec(load_registry()).encode("decision", event)).value
+    assert (value["features"], value["encoding"]) == ([4096, -7], "e")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +146,12 @@ def test_a_clients_decision_becomes_an_event_that_its_schema_takes() -> None:
         ({"decider": "router"}, "decider"),
         ({"model": 3}, "model"),
         ({"project": "a/b"}, "project"),
+        ({"features": [4096, 0]}, "encoding"),
+        ({"encoding": "e"}, "features"),
+        ({"encoding": "e", "features": [4096, 0.5]}, "features"),
+        ({"encoding": "e", "features": [1, 0]}, "features"),
+        ({"encoding": "e", "features": [4096] * 33}, "features"),
+        ({"encoding": "e", "features": [4096, 1 << 40]}, "features"),
     ],
 )
 def test_a_clients_decision_that_does_not_hold_together_is_refused_by_field(

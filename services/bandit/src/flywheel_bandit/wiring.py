@@ -22,6 +22,7 @@ _COMMON = ("event_id", "project", "request_id", "occurred_at", "feature")
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "decision": (
         *_COMMON, "environment", "app", "team", "user_hash", "policy_version", "arm", "propensity", "fallback", "model",
+        "features", "encoding",
     ),
     "llm_call": (
         *_COMMON, "shadow", "status", "cost_usd", "latency_ms", "response_model", "request_model", "decision_id",

@@ -48,7 +48,8 @@ class AnswerWriter:
 
     def write(self, decision: Decision, request: DecideRequest) -> bytes:
         """The answer to a request."""
-        if not decision.policy_version:  # the default of the caller, who may call it anything
+        # The default of the caller, who may call it anything; or a linear policy's, with probabilities of its own.
+        if not decision.policy_version or decision.encoding is not None:
             return orjson.dumps(answer(decision, request.request_id))
         key = (
             decision.policy_version, request.project, decision.policy, decision.arm, decision.propensity,

@@ -143,9 +143,10 @@ class PolicyPage:
     """``GET /v1/policies``: everything a client needs to decide in its own process. With ``If-None-Match`` and
     ``wait_s`` it answers as soon as something changes, or 304 after that time."""
 
-    def __init__(self, board: PolicyBoard, health: Health) -> None:
+    def __init__(self, board: PolicyBoard, health: Health, budgeted: Callable[[str], bool]) -> None:
         self._board = board
         self._health = health
+        self._budgeted = budgeted
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -176,9 +177,11 @@ class PolicyPage:
             changed = self._changed
             tag, events = self._board.snapshot(project)
             control_tag, controls = self._board.controls.snapshot(project)
+            budgeted = project is not None and self._budgeted(project)
             tag = f'{tag[:-1]}.{control_tag}"' if controls else tag
+            tag = f'{tag[:-1]}.b"' if budgeted else tag
             if tag != known:
-                body = orjson.dumps({"policies": events, "controls": controls})
+                body = orjson.dumps({"policies": events, "controls": controls, "budgeted": budgeted})
                 return Response(body, 200, {"etag": tag}, "application/json")
             if self._closed:
                 return Response(None, 304, {"etag": tag})

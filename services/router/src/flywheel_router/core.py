@@ -132,7 +132,7 @@ def _within(
     allowed = payable = spending.payable(plan, now_s)
     price = None
     if plan.pressed and compiled is not None and mask:
-        means = [arm["mean"] for index, arm in enumerate(compiled.event["arms"]) if mask >> index & 1]
+        means = compiled.expected_rewards(request.context, mask)
         allowed, price = spending.worth(plan, payable, means)
     decision = decide(compiled, request, now_us, absence=absence, allowed=allowed)
     if price is not None:

@@ -59,6 +59,8 @@ class Leases:
         self.holder = f"router-{self._life[:8]}"
         self.purse = Purse(self._life)
         self.spending = Spending(self.purse, self._accounts.write, guarded=(folder / _GUARDED).exists())
+        self.on_definition: Callable[[], None] = lambda: None
+        """Told when a budget was declared, changed or ended."""
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._loading: asyncio.Task[None] | None = None
@@ -83,6 +85,7 @@ class Leases:
         if changed:
             self._metrics.gauge("budgets_loaded", len(self.spending))
             self._mark()
+            self.on_definition()
             if self._loading is None and len(self.spending):
                 self._loading = asyncio.create_task(self._load_prices(), name="prices")
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from flywheel.events import event_id
+from flywheel.policy.linear_policy import unreadable
 from flywheel_router.decision_log import LogFull
 from flywheel_router.reading import MAX_ID_CHARS, MAX_NAME_CHARS, Problem, RequestInvalid, read_project, read_text
 from flywheel_router.recent import Recent
@@ -20,7 +21,16 @@ MAX_ENTRIES: Final = 64
 MAX_ENTRY_CHARS: Final = 4096
 TOLERANCE: Final = 1e-6
 REASONS: Final = frozenset(
-    {"policy", "no_policy", "stale_policy", "nothing_eligible", "unknown_feature", "router_away", "paused"}
+    {
+        "policy",
+        "no_policy",
+        "stale_policy",
+        "nothing_eligible",
+        "unknown_feature",
+        "router_away",
+        "paused",
+        "no_context",
+    }
 )
 _TEXTS: Final = ("model", "prompt_name", "prompt_version", "app", "environment", "team", "user_hash", "trace_id")
 _REQUIRED: Final = (
@@ -30,7 +40,7 @@ _REQUIRED: Final = (
 _DEFAULTED: Final = (
     "event_id", "project", "policy", "propensity_error", "params", "fallback", "context", "policy_age_ms",
 )  # fmt: skip
-FIELDS: Final = frozenset({*_REQUIRED, *_DEFAULTED, *_TEXTS, "user", "control"})
+FIELDS: Final = frozenset({*_REQUIRED, *_DEFAULTED, *_TEXTS, "user", "control", "features", "encoding"})
 _OVERHEAD_BYTES: Final = 128
 _ITEMS_AT_ONCE: Final = 8
 MAX_ITEM_BYTES: Final = 64 * 1024
@@ -124,6 +134,9 @@ def read_decision(item: object, hash_user: Callable[[str, str], str | None], now
         event["user_hash"] = hash_user(event["project"], user)
     if item.get("control") is not None:
         event["control"] = read_text(item["control"], "control", MAX_ENTRY_CHARS, problems)
+    if item.get("encoding") is not None or item.get("features"):
+        event["encoding"] = read_text(item.get("encoding"), "encoding", MAX_NAME_CHARS, problems)
+        event["features"] = _features(item.get("features"), problems)
     event["propensity"] = _probability(item.get("propensity"), "propensity", problems)
     event["arms"], event["propensities"] = _distribution(item, event["arm"], event["propensity"], problems)
     if problems:
@@ -164,6 +177,15 @@ def _distribution(
     elif propensity == 0:
         problems.append(Problem("propensity", "an arm that was chosen cannot have had no chance"))
     return names, chances
+
+
+def _features(value: object, problems: list[Problem]) -> list[int]:
+    if not isinstance(value, list) or not all(type(each) is int for each in value):
+        problems.append(Problem("features", "must be a list of whole numbers"))
+        return []
+    if (problem := unreadable(value)) is not None:
+        problems.append(Problem("features", problem))
+    return value
 
 
 def _whole(value: object, field: str, problems: list[Problem]) -> int:

@@ -148,6 +148,13 @@ class DecideService:
         """Whether a budget that may refuse holds in a project. Raises ``Unaffordable`` while nobody knows."""
         return self._leases is not None and self._leases.spending.bears_on(project, decided_by_policy=True)
 
+    def budgeted(self, project: str) -> bool:
+        """Whether decisions of a project are held by a budget, or may be: then they are made here alone."""
+        try:
+            return self.bound(project)
+        except Unaffordable:
+            return True
+
     def wait_until_s(self) -> float:
         """When a request that comes now has waited long enough, by the loop's clock."""
         return asyncio.get_running_loop().time() + self._lease_wait_s

@@ -79,7 +79,8 @@ def build(settings: RouterSettings, bus: Bus | None = None) -> Parts:
         decider, log, metrics, user_hash_key=key, tracer=tracing, leases=leases, lease_wait_s=wait_s
     )
     remote = RemoteDecisions(log, service.hash_user, wall_clock_us, remembered=settings.remembered_decisions)
-    page = PolicyPage(board, health)
+    page = PolicyPage(board, health, service.budgeted)
+    leases.on_definition = page.changed
     on_policy = follow(board, metrics, page.changed)
     table = CompactedTable(chosen, POLICIES, codec, on_policy)
     controls = CompactedTable(chosen, CONTROLS, codec, follow_controls(board, metrics, page.changed))

@@ -6,9 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from flywheel.cli.logged_rows import LoggedRow
 from flywheel.policy.charter import Charter
 from flywheel.policy.decide import CompiledPolicy, compile_policy
+from flywheel.policy.feature_spec import encoder_of
+from flywheel.policy.moments import MomentSummary, outcome_vector
 from flywheel.policy.posterior import build_policy
 from flywheel.policy.summary import Summary, nano, unit_of
 
@@ -72,16 +76,25 @@ def compiled(policy: CompiledPolicy) -> Candidate:
     names = {arm.name: 1 << place for place, arm in enumerate(policy.arms)}
 
     def choose(row: LoggedRow) -> Mapping[str, float]:
+        if policy.linear is not None and policy.linear.refuses(row.context):
+            return {policy.default.name: 1.0}
         mask = policy.eligible(row.context) if policy.rules else policy.full_mask
         if row.limited and mask:
             narrowed = mask & sum(names.get(arm, 0) for arm in row.arms)
             mask = narrowed or mask
         if not mask:
             return {policy.default.name: 1.0}
-        subset = policy.subset(mask)
+        subset = policy.distribution(mask, _features(policy, row))
         return dict(zip(subset.names, subset.propensities, strict=True))
 
     return choose
+
+
+def _features(policy: CompiledPolicy, row: LoggedRow) -> tuple[int, ...]:
+    """The context as the policy sees it: as it was logged where the log has the same features, else encoded anew."""
+    if policy.linear is not None and row.encoding == policy.linear.encoding:
+        return row.features
+    return policy.encode(row.context)
 
 
 def from_event(event: Any) -> Candidate:
@@ -99,18 +112,21 @@ def from_charter(charter: Charter, learned_from: Sequence[LoggedRow]) -> Candida
     if charter.policy.half_life_s is not None and any(row.at_us is None for row in learned_from):
         raise CandidateInvalid("the charter forgets by time (half_life), and lines have no time")
     low, high = charter.reward_range
-    summary = Summary()
+    summary, moments = Summary(), MomentSummary()
+    encoder = encoder_of(charter.policy.feature_records) if charter.policy.linear else None
     newest = 0
     for number, row in enumerate(learned_from):
-        newest = max(newest, row.at_us if row.at_us is not None else number * 1_000_000)
-        summary.add(
-            unit_of(row.at_us if row.at_us is not None else number * 1_000_000),
-            row.arm,
-            nano(min(max(row.reward, low), high)),
-        )
+        at_us = row.at_us if row.at_us is not None else number * 1_000_000
+        newest = max(newest, at_us)
+        summary.add(unit_of(at_us), row.arm, nano(min(max(row.reward, low), high)))
+        if encoder is not None:
+            logged = row.encoding == charter.policy.encoding
+            features = np.array(row.features) if logged else encoder.encode(row.context)
+            moments.add(unit_of(at_us), row.arm, outcome_vector(features, row.reward, charter.reward_range))
     event = build_policy(
-        charter, charter_revision=1, charter_digest="", policy_version=1, occurred_at_us=newest, summaries=[summary]
-    )
+        charter, charter_revision=1, charter_digest="", policy_version=1, occurred_at_us=newest, summaries=[summary],
+        moments=[moments],
+    )  # fmt: skip
     try:
         return compiled(compile_policy(event))
     except ValueError as error:

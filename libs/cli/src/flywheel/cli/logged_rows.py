@@ -30,7 +30,8 @@ class RowInvalid(ValueError):
 class LoggedRow:
     """One decision and what it brought. ``arms`` and ``propensities`` are those that could be chosen, empty where only
     the chosen arm's propensity is known; ``target`` what another policy would have done, where the file says so;
-    ``limited`` where a budget narrowed the choice, which it would do to any policy."""
+    ``limited`` where a budget narrowed the choice, which it would do to any policy; ``features`` the context as a
+    linear policy logged it, and ``encoding`` the digest of its declarations."""
 
     arm: str
     propensity: float
@@ -41,6 +42,8 @@ class LoggedRow:
     target: Mapping[str, float] | None = None
     limited: bool = False
     at_us: int | None = None
+    features: tuple[int, ...] = ()
+    encoding: str | None = None
 
 
 @dataclass(slots=True)
@@ -195,7 +198,7 @@ def recorded_rows(
     found = ask(
         "SELECT toUnixTimestamp64Micro(d.occurred_at), d.event_id, d.arm, d.propensity, d.arms, d.propensities,"
         " mapKeys(d.context), mapValues(d.context), d.downgraded_from IS NOT NULL OR d.budget_price IS NOT NULL,"
-        f" o.reward {joined} AND d.reason = 'policy' AND o.reward IS NOT NULL"
+        f" d.features, d.encoding, o.reward {joined} AND d.reason = 'policy' AND o.reward IS NOT NULL"
         f" ORDER BY d.occurred_at DESC, d.event_id DESC LIMIT {most:d}"
     )
     return [_recorded(row) for row in reversed(found.rows)]
@@ -214,11 +217,12 @@ def charter_range(ask: Callable[[str], Rows], *, project: str, feature: str) -> 
 
 
 def _recorded(row: Any) -> LoggedRow:
-    at_us, _, arm, propensity, arms, propensities, names, texts, limited, reward = row
+    at_us, _, arm, propensity, arms, propensities, names, texts, limited, features, encoding, reward = row
     context = {name: read_value(text) for name, text in zip(names, texts, strict=True)}
     return LoggedRow(
-        arm, propensity, reward, tuple(arms), tuple(propensities), context, limited=bool(limited), at_us=at_us
-    )
+        arm, propensity, reward, tuple(arms), tuple(propensities), context, limited=bool(limited), at_us=at_us,
+        features=tuple(features), encoding=encoding,
+    )  # fmt: skip
 
 
 def read_value(text: str) -> Value:

@@ -114,7 +114,9 @@ class Flywheel(_Client):
         asking = self._asking
         if self._local is not None:
             try:
-                return self._local.decide(feature, identity, context, user, default_arm)
+                self._local.load()
+                if not self._local.budgeted:
+                    return self._local.decide(feature, identity, context, user, default_arm)
             except Exception as error:
                 return asking.fall_back(feature, identity, user, default_arm, error)
         if asking.watch.away():
@@ -203,8 +205,9 @@ class AsyncFlywheel(_Client):
         if self._local is not None:
             try:
                 if not self._local.loaded:  # it may wait for the router
-                    return await asyncio.to_thread(self._local.decide, feature, identity, context, user, default_arm)
-                return self._local.decide(feature, identity, context, user, default_arm)
+                    await asyncio.to_thread(self._local.load)
+                if not self._local.budgeted:
+                    return self._local.decide(feature, identity, context, user, default_arm)
             except Exception as error:
                 return asking.fall_back(feature, identity, user, default_arm, error)
         if asking.watch.away():

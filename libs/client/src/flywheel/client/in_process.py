@@ -27,6 +27,15 @@ class InProcess:
         emitter.on_fork(self._follower.forget_parent)
         emitter.on_close(self._follower.stop)
 
+    def load(self) -> None:
+        """Follow the router's policies; the first time, wait for them as long as a decision may take."""
+        self._follower.load(self._options.decide_timeout_s)
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether the router must be asked: it has the leases of the budgets that hold decisions of the project."""
+        return self._follower.budgeted
+
     @property
     def loaded(self) -> bool:
         """Whether policies were read; until then a decision may wait for them once."""
@@ -37,7 +46,7 @@ class InProcess:
     ) -> Decision:
         """Decide with the policy held."""
         options = self._options
-        compiled = self._follower.get(feature, options.decide_timeout_s)
+        compiled = self._follower.get(feature)
         who = self._emitter.identify(user)
         request = DecideRequest(
             project=options.project,

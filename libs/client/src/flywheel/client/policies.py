@@ -34,17 +34,20 @@ class PolicyFollower:
     def _reset(self) -> None:
         self._policies: Mapping[str, CompiledPolicy] = {}
         self._controls = ControlBoard()
+        self._budgeted = False
         self._loaded = threading.Event()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def get(self, feature: str, wait_s: float) -> CompiledPolicy | None:
-        """The policy of a feature, under the controls in force; the first time it may wait ``wait_s`` seconds for the
-        router."""
+    def load(self, wait_s: float) -> None:
+        """Begin to follow; until the router has answered once, wait ``wait_s`` seconds for it."""
         if not self._loaded.is_set():
             self._start()
             self._loaded.wait(wait_s)
+
+    def get(self, feature: str) -> CompiledPolicy | None:
+        """The policy of a feature, under the controls in force."""
         return self._controls.apply(self._policies.get(feature), time.time_ns() // 1000)
 
     @property
@@ -53,15 +56,20 @@ class PolicyFollower:
         return bool(self._policies)
 
     @property
+    def budgeted(self) -> bool:
+        """Whether decisions of the project are held by budgets, whose leases only the router has."""
+        return self._budgeted
+
+    @property
     def loaded(self) -> bool:
         """Whether the router answered at least once."""
         return self._loaded.is_set()
 
     def forget_parent(self) -> None:
         """In a child after ``fork``: keep what is known, follow anew."""
-        known, controls = self._policies, self._controls
+        known, controls, budgeted = self._policies, self._controls, self._budgeted
         self._reset()
-        self._policies, self._controls = known, controls
+        self._policies, self._controls, self._budgeted = known, controls, budgeted
 
     def stop(self) -> None:
         """Stop following; a poll under way ends with the process."""
@@ -111,7 +119,7 @@ class PolicyFollower:
                 _log.warning("policy of %s cannot be used: %s", event.get("feature"), error)
                 if (held := self._policies.get(event.get("feature"))) is not None:
                     compiled[event["feature"]] = held
-        self._policies, self._controls = compiled, controls
+        self._policies, self._controls, self._budgeted = compiled, controls, answer.get("budgeted") is True
         self._loaded.set()
         found: str | None = reply.headers.get("etag")
         return found

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from flywheel.policy.charter import Name, Number, Seconds
+from flywheel.policy.declared_values import Name, Number, Seconds
 from flywheel.policy.strict_yaml import YamlInvalid, problems_of, read_yaml
 
 ActionKind = Literal["rollback", "disable", "cheapest", "pin", "pause", "propose", "escalate"]

@@ -19,9 +19,10 @@ class LevelDetector(Stateful):
 
     Both are watched on what the daily season leaves, once it is known and predicts better than the level; when that
     turns, both start anew. The spread is that of the absolute normal scores of the level's ranks, which are
-    independent while nothing changes, as deviations from an estimated mean are not. It is watched where a series has
-    more than 12 different values, and of a seasonal one from the seventh day on, as deviations shrink while the season
-    is learned. Each of the two errs at most as often as ``ChangeDetector`` says.
+    independent while nothing changes, as deviations from an estimated mean are not. It is watched where a series
+    has more than 12 different values: from when two days tell whether there is a season, as a day's swing is a
+    drift until then, and of a seasonal one from the seventh day on, as deviations shrink while the season is
+    learned. Each of the two errs at most as often as ``ChangeDetector`` says.
     """
 
     __slots__ = ("changes", "season", "seasonal", "spread", "times")
@@ -57,7 +58,8 @@ class LevelDetector(Stateful):
             since = self._time(change.length)
             evidence = (base + change.before, base + change.since, change.statistic, change.threshold)
             return Alarm("level_change", at_us, since, *evidence, "e-detector on sequential ranks")
-        if self.changes.few.holds or (self.seasonal and not self.season.mature(at_us)):
+        settled = self.season.mature(at_us) if self.seasonal else self.season.known
+        if self.changes.few.holds or not settled:
             return None
         drift = self.spread.update(abs(self.changes.score))
         if drift is None:

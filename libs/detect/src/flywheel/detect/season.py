@@ -51,7 +51,12 @@ class DailySeason(Stateful):
     @property
     def useful(self) -> bool:
         """Whether the season predicts better than the level does."""
-        return self.judged >= LEAST_JUDGED and self.season_error < MARGIN * self.level_error
+        return self.known and self.season_error < MARGIN * self.level_error
+
+    @property
+    def known(self) -> bool:
+        """Whether enough was seen on two days to say if there is a season."""
+        return self.judged >= LEAST_JUDGED
 
     @property
     def useless(self) -> bool:

@@ -82,6 +82,14 @@ class ArmBucket(EventModel):
     sumsq_atto: str
 
 
+class ArmMoments(EventModel):
+    """Exact sums of z z' of one arm over one span of event time, z the encoded features in units of 2^-12 and last the reward as a share of its range in units of 2^-14."""
+
+    bucket: Long
+    arm: str
+    sums: tuple[Long, ...]
+
+
 class ArmSummary(EventModel):
     """Absolute, mergeable summary of one shard's outcomes for a feature. Internal to bandit; compacted."""
 
@@ -93,6 +101,7 @@ class ArmSummary(EventModel):
     charter_revision: Long
     outcomes: Long
     buckets: tuple[ArmBucket, ...]
+    moments: tuple[ArmMoments, ...] = ()
 
 
 class Budget(EventModel):
@@ -349,6 +358,8 @@ class Decision(EventModel):
     downgraded_from: str | None = None
     budget_price: float | None = None
     control: str | None = None
+    features: tuple[Int, ...] = ()
+    encoding: str | None = None
 
 
 class DetectionEntry(EventModel):
@@ -568,6 +579,27 @@ class PolicyArm(EventModel):
     propensity: float = 0.0
 
 
+class ContextFeature(EventModel):
+    """A declared feature of the request's context."""
+
+    name: str
+    kind: str
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    values: tuple[str, ...] = ()
+    buckets: Int = 0
+    length: str | None = None
+
+
+class LinearArm(EventModel):
+    """What is believed of an arm's reward at an encoded context x: normal, mean coefficients·x, standard deviation |root x|."""
+
+    name: str
+    coefficients: tuple[float, ...]
+    root: tuple[float, ...]
+
+
 class Policy(EventModel):
     """What is believed of a feature's arms and how the next one is chosen. Compacted: the newest version wins."""
 
@@ -586,6 +618,12 @@ class Policy(EventModel):
     outcomes: Long = 0
     arms: tuple[PolicyArm, ...]
     context: tuple[str, ...] = ()
+    features: tuple[ContextFeature, ...] = ()
+    encoding: str | None = None
+    on_missing: str = "encode"
+    scale: float | None = None
+    gamma: float | None = None
+    linear: tuple[LinearArm, ...] = ()
 
 
 class Reprice(EventModel):

@@ -26,6 +26,8 @@ from flywheel.policy.summary import NANO, Summary, span_bounds
 
 FALSE_CHANGE = 0.01
 """Probability of telling a change of an arm in some 10,000 rewards without one."""
+KEPT_AFTER_CHANGE = 8.0
+"""Outcomes that an arm's earlier rewards are worth after another arm changed."""
 _FEWEST = 8
 
 

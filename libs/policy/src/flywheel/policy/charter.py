@@ -11,63 +11,45 @@ from collections import Counter
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-PolicyKind = Literal["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static"]
+from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
+from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
+
+PolicyKind = Literal[
+    "thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static",
+    "linear_thompson", "linear_ucb", "squarecb",
+]  # fmt: skip
+LINEAR_KINDS = frozenset({"linear_thompson", "linear_ucb", "squarecb"})
+"""Kinds that decide by the request's context features."""
 Operator = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "exists", "absent"]
 
 MAX_ARMS = 64
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*([smhd])$")
+MOST_FEATURES = 31
 _OUTCOMES = re.compile(r"^(\d+(?:\.\d+)?)\s+outcomes?$")
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def _number(value: Any) -> Any:
-    """Let an int stand where a float is declared, and nothing else (a bool is not a number)."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _seconds(value: Any) -> Any:
-    """Turn ``24h`` into 86400.0."""
-    if isinstance(value, str):
-        match = _DURATION.match(value.strip())
-        if match is None:
-            raise ValueError("expected a duration such as 90s, 15m, 24h or 7d")
-        return float(match[1]) * _SECONDS[match[2]]
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=366 * 86400)]
-Name = Annotated[str, Field(pattern=_NAME)]
-
-
-class Objective(_Model):
+class Objective(Declared):
     """What is made as large as possible."""
 
     maximise: Literal["reward"] = "reward"
 
 
-class Weights(_Model):
+class Weights(Declared):
     """Price of one reference cost and of one reference latency, in units of quality."""
 
     cost: Number = Field(0.0, ge=0, le=1000)
     latency: Number = Field(0.0, ge=0, le=1000)
 
 
-class Reference(_Model):
+class Reference(Declared):
     """What counts as one unit of cost (US dollars) and of latency (milliseconds)."""
 
     cost_usd: Number = Field(0.01, gt=0)
     latency_ms: Number = Field(1000.0, gt=0)
 
 
-class RewardRange(_Model):
+class RewardRange(Declared):
     """Smallest and largest reward; what lies outside is clipped, and Beta policies map the range to [0, 1]."""
 
     min: Number
@@ -80,7 +62,7 @@ class RewardRange(_Model):
         return self
 
 
-class Missing(_Model):
+class Missing(Declared):
     """What an outcome is worth when a part never came. Unobserved is never 0.
 
     ``quality``: ``unrewarded`` (reward null) or ``renormalise`` over the parts that came. ``wait``: false rewards at
@@ -96,7 +78,7 @@ class Missing(_Model):
     failed: Literal["zero", "unrewarded"] = "zero"
 
 
-class Limit(_Model):
+class Limit(Declared):
     """A bound on a metric; a bare number is a maximum."""
 
     min: Number | None = None
@@ -110,7 +92,7 @@ def _limit(value: Any) -> Any:
 Scalar = str | bool | int | float
 
 
-class Condition(_Model):
+class Condition(Declared):
     """One comparison of a context field."""
 
     operator: Operator
@@ -148,7 +130,7 @@ def _condition(operator: Any, operand: Any) -> Condition:
     return Condition(operator=operator, value=operand)
 
 
-class ArmSpec(_Model):
+class ArmSpec(Declared):
     """One way to serve a request: a model, a prompt version and parameters."""
 
     name: Name
@@ -172,7 +154,7 @@ class ArmSpec(_Model):
         return (self.prompt.partition("@")[2] or None) if self.prompt else None
 
 
-class HalfLife(_Model):
+class HalfLife(Declared):
     """How fast evidence is forgotten: it weighs half after so many newer outcomes, or after so much time."""
 
     outcomes: float | None = None
@@ -184,7 +166,7 @@ def _half_life(value: Any) -> Any:
         raise ValueError("expected '2000 outcomes' or a duration such as 24h")
     match = _OUTCOMES.match(value.strip())
     if match is None:
-        return HalfLife(seconds=_seconds(value))
+        return HalfLife(seconds=seconds_of(value))
     if not 1 <= float(match[1]) <= 1e12:
         raise ValueError("must be at least 1 outcome")
     return HalfLife(outcomes=float(match[1]))
@@ -194,15 +176,20 @@ def _kind(value: Any) -> Any:
     return "thompson_beta" if value == "thompson" else value
 
 
-class Prior(_Model):
+class Prior(Declared):
     """Belief before any outcome: a mean reward (default: the middle of the range) worth ``weight`` outcomes."""
 
     mean: Number | None = None
     weight: Number = Field(2.0, ge=0.2, le=1e6)
 
 
-class PolicySpec(_Model):
-    """How arms are chosen. ``on_change``: what came before an arm's reward changed is forgotten, or kept."""
+class PolicySpec(Declared):
+    """How arms are chosen. ``on_change``: what came before an arm's reward changed is forgotten, or kept.
+
+    The linear kinds expect of each arm a reward linear in ``features``. ``scale``: how many standard deviations of
+    belief ``linear_thompson`` draws with and ``linear_ucb`` adds; ``gamma``: how soon ``squarecb`` leaves arms behind.
+    ``on_missing``: a request without a declared feature is decided with it encoded as missing, or by the default arm.
+    """
 
     kind: Annotated[PolicyKind, BeforeValidator(_kind)] = "thompson_beta"
     half_life: Annotated[HalfLife, BeforeValidator(_half_life)] | None = None
@@ -212,6 +199,37 @@ class PolicySpec(_Model):
     stale_after: Seconds | None = None
     on_change: Literal["forget", "keep"] = "forget"
     prior: Prior = Prior()
+    features: list[FeatureSpec] = Field(default_factory=list, max_length=MOST_FEATURES)
+    on_missing: Literal["encode", "default"] = "encode"
+    scale: Number = Field(1.0, gt=0, le=10)
+    gamma: Number = Field(10.0, gt=0, le=1e6)
+
+    @model_validator(mode="after")
+    def _features_fit(self) -> Self:
+        if self.linear and not self.features:
+            raise ValueError(f"policy.features: {self.kind} needs at least one")
+        if self.features and not self.linear:
+            raise ValueError(f"policy.features: {self.kind} looks at none; linear_thompson does")
+        try:
+            encoder_of(self.feature_records)
+        except ValueError as error:
+            raise ValueError(f"policy.features: {str(error).removeprefix('features: ')}") from error
+        return self
+
+    @property
+    def linear(self) -> bool:
+        """Whether the context features decide."""
+        return self.kind in LINEAR_KINDS
+
+    @property
+    def feature_records(self) -> list[dict[str, Any]]:
+        """The features as a ``policy`` event carries them."""
+        return [feature.record() for feature in self.features]
+
+    @cached_property
+    def encoding(self) -> str | None:
+        """Digest of the features; null for a kind that has none."""
+        return encoding_of(self.feature_records) if self.features else None
 
     @property
     def half_life_outcomes(self) -> float | None:
@@ -229,7 +247,7 @@ class PolicySpec(_Model):
         return self.stale_after or 0.0
 
 
-class Budget(_Model):
+class Budget(Declared):
     """Money a scope may spend per period."""
 
     scope: dict[str, str]
@@ -238,7 +256,7 @@ class Budget(_Model):
     mode: Literal["soft", "hard"] = "soft"
 
 
-class ServiceLevel(_Model):
+class ServiceLevel(Declared):
     """A service level objective."""
 
     metric: str
@@ -263,7 +281,7 @@ def _quality(value: Any) -> Any:
     return named
 
 
-class Charter(_Model):
+class Charter(Declared):
     """What a user declared for a feature. ``context`` lists the fields a decision may look at and log."""
 
     project: Name = "default"
@@ -317,10 +335,28 @@ class Charter(_Model):
                 raise ValueError(f"arms.{index}.eligible_when.{unknown[0]}: not declared under context")
         if self.policy.kind == "static" and not sum(arm.share or 0.0 for arm in self.arms if arm.enabled) > 0:
             raise ValueError("policy.kind: static needs a share on at least one enabled arm")
+        self._features_fit()
         low, high = self.reward_range
         if self.policy.prior.mean is not None and not low < self.policy.prior.mean < high:
             raise ValueError(f"policy.prior.mean: must lie inside the reward range {low:g} to {high:g}")
         return self
+
+    def _features_fit(self) -> None:
+        """Texts are not logged, and what an event carries of all arms stays within its bound."""
+        logged = [
+            f"policy.features.{n}.name"
+            for n, f in enumerate(self.policy.features)
+            if f.reads_text and f.name in self.context
+        ]
+        if logged:
+            raise ValueError(f"{logged[0]}: a text that features are taken from is not logged; leave it out of context")
+        if self.policy.linear:
+            size = len(encoder_of(self.policy.feature_records).slots)
+            sums = len(self.arms) * (size + 1) * (size + 2) // 2
+            if sums > MOST_SUMS:
+                raise ValueError(
+                    f"policy.features: {len(self.arms)} arms with {size} slots keep {sums} sums, at most {MOST_SUMS}"
+                )
 
     @property
     def attribution_window_s(self) -> float:

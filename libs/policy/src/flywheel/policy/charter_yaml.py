@@ -19,6 +19,7 @@ from flywheel.policy.charter import (
     ServiceLevel,
     Weights,
 )
+from flywheel.policy.feature_spec import FeatureSpec
 from flywheel.policy.strict_yaml import Problem, YamlInvalid, problems_of, read_yaml
 
 __all__ = ["CharterInvalid", "Problem", "parse_charter"]
@@ -33,6 +34,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "arms": ArmSpec,
     "policy": PolicySpec,
     "policy.prior": Prior,
+    "policy.features": FeatureSpec,
     "budgets": Budget,
     "slo": ServiceLevel,
 }

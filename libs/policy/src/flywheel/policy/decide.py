@@ -17,14 +17,16 @@ from typing import Any, Literal, NamedTuple
 
 from flywheel.events import event_id
 from flywheel.policy.eligibility import Rule, Value, compile_rule
+from flywheel.policy.linear_policy import LinearPolicy, compile_linear
 from flywheel.policy.posterior import choice_probabilities
+from flywheel.policy.propensity import Propensities
 
 MAX_CACHED_SUBSETS = 256
 _MAX_CONTEXT_TEXT = 256
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 _NO_CONTEXT: Mapping[str, Value] = MappingProxyType({})
 
-Reason = Literal["policy", "no_policy", "stale_policy", "nothing_eligible", "unknown_feature", "paused"]
+Reason = Literal["policy", "no_policy", "stale_policy", "nothing_eligible", "unknown_feature", "paused", "no_context"]
 
 
 class DecideRequest(NamedTuple):
@@ -76,6 +78,10 @@ class Decision(NamedTuple):
     budget_price: float | None = None
     control: str | None = None
     """Ids of the controls it was made under, joined by ``+``."""
+    features: tuple[int, ...] = ()
+    """The context as a linear policy saw it, in units of 2⁻¹²."""
+    encoding: str | None = None
+    """Digest of the features' declarations."""
 
 
 class Arm(NamedTuple):
@@ -118,6 +124,7 @@ class CompiledPolicy:
     framed_version: bytes
     paused: bool = False
     control: str | None = None
+    linear: LinearPolicy | None = None
     subsets: dict[int, _Subset] = field(default_factory=dict, compare=False)
 
     def eligible(self, context: Mapping[str, Value]) -> int:
@@ -130,8 +137,35 @@ class CompiledPolicy:
                     break
         return mask
 
+    def distribution(self, mask: int, features: Sequence[int]) -> _Subset:
+        """Return the distribution over the arms of ``mask`` (not 0), at encoded ``features`` where the kind is
+        linear."""
+        return self.subset(mask) if self.linear is None else _linear_subset(self, self.linear, mask, features)
+
+    def encode(self, context: Mapping[str, Value]) -> tuple[int, ...]:
+        """Return the context as the policy sees it: empty where the kind is not linear."""
+        return () if self.linear is None else self.linear.features(context)
+
+    def certain(self, context: Mapping[str, Value], now_us: int) -> Reason | None:
+        """Return why the default arm serves this context, whatever arms are eligible; None where it need not."""
+        if 0 < self.stale_after_us < now_us - self.occurred_at_us:
+            return "stale_policy"
+        if self.paused:
+            return "paused"
+        if self.linear is not None and self.linear.refuses(context):
+            return "no_context"
+        return None
+
+    def expected_rewards(self, context: Mapping[str, Value], mask: int) -> list[float]:
+        """Return what each arm of ``mask`` is expected to earn at this context."""
+        places = [place for place in range(len(self.arms)) if mask >> place & 1]
+        if self.linear is None:
+            return [self.event["arms"][place]["mean"] for place in places]
+        means = self.linear.scores(self.linear.features(context))[0]
+        return [float(means[place]) for place in places]
+
     def subset(self, mask: int) -> _Subset:
-        """Return the distribution over the arms of ``mask`` (not 0)."""
+        """Return the distribution over the arms of ``mask`` (not 0), of a kind that is not linear."""
         found = self.subsets.get(mask)
         if found is None:
             found = _subset(self, mask)
@@ -173,8 +207,9 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
         full_mask=sum(1 << index for index, arm in enumerate(declared) if arm["enabled"]),
         prefix=_prefix("decision", policy_event["project"], policy_event["feature"]),
         framed_version=framed(str(policy_event["policy_version"])),
+        linear=compile_linear(policy_event),
     )
-    if compiled.full_mask:
+    if compiled.full_mask and compiled.linear is None:
         compiled.subset(compiled.full_mask)
     return compiled
 
@@ -187,6 +222,15 @@ def _subset(compiled: CompiledPolicy, mask: int) -> _Subset:
         explore_floor=compiled.event["explore_floor"],
         epsilon=compiled.event["epsilon"],
     )
+    return _drawable(compiled, chosen, found)
+
+
+def _linear_subset(compiled: CompiledPolicy, linear: LinearPolicy, mask: int, features: Sequence[int]) -> _Subset:
+    chosen = [index for index in range(len(compiled.arms)) if mask >> index & 1]
+    return _drawable(compiled, chosen, linear.probabilities(features, chosen))
+
+
+def _drawable(compiled: CompiledPolicy, chosen: Sequence[int], found: Propensities) -> _Subset:
     arms = tuple(compiled.arms[index] for index in chosen)
     # All but the last: what rounding leaves over belongs to the last arm.
     cumulative = tuple(accumulate(found.values))[:-1]
@@ -240,28 +284,33 @@ def decide(
         arm = default_arm(None, request)
         identity = event_id("decision", request.project, request.feature, request.request_id, 0)
         return _certain(identity, arm, absence, (request.feature, 0, "default", None, ()))
+    context = request.context
     age_us = now_us - compiled.occurred_at_us
     identity = _identity(compiled, request.request_id)
     about = (compiled.feature, compiled.version, compiled.kind, age_us / 1000.0, compiled.context)
-    if 0 < compiled.stale_after_us < age_us:
-        return _certain(identity, compiled.default, "stale_policy", about, compiled.control)
-    if compiled.paused:
-        return _certain(identity, compiled.default, "paused", about, compiled.control)
-    mask = compiled.eligible(request.context) if compiled.rules else compiled.full_mask
+    features: tuple[int, ...] = ()
+    encoding: str | None = None
+    if compiled.linear is not None and not compiled.linear.refuses(context):
+        # Logged by whatever arm served: what it earns teaches all the same.
+        features, encoding = compiled.linear.features(context), compiled.linear.encoding
+    reason = compiled.certain(context, now_us)
+    mask = 0 if reason is not None else compiled.eligible(context) if compiled.rules else compiled.full_mask
     if not mask:
-        return _certain(identity, compiled.default, "nothing_eligible", about, compiled.control)
-    subset = compiled.subset(mask & allowed)
+        made = _certain(identity, compiled.default, reason or "nothing_eligible", about, compiled.control)
+        return made if encoding is None else made._replace(features=features, encoding=encoding)
+    subset = compiled.distribution(mask & allowed, features)
     index = bisect_right(subset.cumulative, uniform(identity))
     arm = subset.arms[index]
     return Decision(
         identity, arm.name, subset.propensities[index], subset.names, subset.propensities, subset.error,
         arm.model, arm.prompt_name, arm.prompt_version, arm.params, False, "policy", *about, control=compiled.control,
+        features=features, encoding=encoding,
     )  # fmt: skip
 
 
 def candidates(compiled: CompiledPolicy, request: DecideRequest, now_us: int) -> int:
     """Return the arms that `decide` draws from, a bit each; 0 when the default arm is certain."""
-    if compiled.paused or 0 < compiled.stale_after_us < now_us - compiled.occurred_at_us:
+    if compiled.certain(request.context, now_us) is not None:
         return 0
     return compiled.eligible(request.context) if compiled.rules else compiled.full_mask
 
@@ -329,6 +378,8 @@ def decision_event(
         }
     if decision.control is not None:
         event["control"] = decision.control
+    if decision.encoding is not None:
+        event |= {"features": list(decision.features), "encoding": decision.encoding}
     return event
 
 

@@ -48,6 +48,10 @@ class Moments:
             self.squares + other.squares,
         )
 
+    def times(self, share: float) -> Moments:
+        """Return the sums of the same rewards, each weighing ``share`` of what it did."""
+        return Moments(share * self.weight, share * self.features, share * self.products, share * self.squares)
+
 
 @dataclass(frozen=True, slots=True)
 class LinearPrior:

@@ -1,12 +1,14 @@
 """Exact, mergeable sums of rewards with the features they came at: what `flywheel.policy.summary` is without features.
 
 An outcome is one vector ``z`` of whole numbers: its features in units of 2⁻¹² (the first is the constant 1, so counts
-are in it) and, last, the reward as a share of the charter's range in units of 2⁻¹⁶. A cell keeps ``Σ z z'``: ``X'X``,
+are in it) and, last, the reward as a share of the charter's range in units of 2⁻¹⁴. A cell keeps ``Σ z z'``: ``X'X``,
 ``X'y`` and ``y'y`` in one matrix of 64-bit integers. Adding them is associative, commutative and invertible, so the
 sums do not depend on order, batches and shards, and a late part takes an old contribution back to the last bit. No
-entry of ``z`` exceeds 2¹⁶, so a cell of at most 2³⁰ outcomes cannot overflow; more are refused.
+entry of ``z`` exceeds 2¹⁴, so a cell of at most 2³⁴ outcomes (a thousand a second for 200 days, in one span) cannot
+overflow; more are refused.
 
-Spans of event time are those of ``Summary``. Centring and scaling are linear maps of the same sums, so "scaled online"
+Spans of event time are those of ``Summary``, but wider, as a cell is a matrix: one or two to a doubling of age, of 67
+seconds and more, so a year is in about 40. Centring and scaling are linear maps of the same sums, so "scaled online"
 needs no statistic of its own and replays like everything else.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +24,11 @@ from numpy.typing import NDArray
 from flywheel.policy.features import CLIP, ONE
 from flywheel.policy.linear import LinearBelief, LinearPrior, Moments, believe
 from flywheel.policy.propensity import Array
-from flywheel.policy.summary import SpanSums, span_of, span_weights
+from flywheel.policy.summary import SpanSums, span_weights
 
-REWARD_ONE = 1 << 16
+REWARD_ONE = 1 << 14
 """The largest reward of the range in units of a reward; the smallest is 0."""
-MOST_OUTCOMES = 1 << 30
+MOST_OUTCOMES = 1 << 34
 Cell = NDArray[np.int64]
 
 
@@ -45,8 +48,11 @@ def outcome_vector(features: NDArray[np.int64], reward: float, reward_range: tup
 class MomentSummary(SpanSums[Cell]):
     """Sums of one feature: ``Σ z z'``."""
 
+    kept: ClassVar[int] = 1
+    lowest: ClassVar[int] = 10
+
     def add(self, unit: int, arm: str, outcome: Cell) -> None:
-        """Add one outcome decided in ``unit``. Raises ``OverflowError`` beyond 2³⁰ of one arm in one span."""
+        """Add one outcome decided in ``unit``. Raises ``OverflowError`` beyond 2³⁴ of one arm in one span."""
         self._move(unit, arm, np.multiply.outer(outcome, outcome))
 
     def subtract(self, unit: int, arm: str, outcome: Cell) -> None:
@@ -56,7 +62,7 @@ class MomentSummary(SpanSums[Cell]):
     def _move(self, unit: int, arm: str, sums: Cell) -> None:
         if unit > self.newest:
             self.advance(unit)
-        self._put(span_of(unit, self.newest), arm, sums)
+        self._put(self.span_of(unit), arm, sums)
 
     def _put(self, span: int, arm: str, sums: Cell) -> None:
         arms = self.spans.setdefault(span, {})

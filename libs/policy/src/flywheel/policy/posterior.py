@@ -14,6 +14,9 @@ Kinds, with ``w``, ``s``, ``q`` an arm's forgotten count, sum and sum of squares
   Szepesvári, 2009): much less exploring where rewards hardly vary. Deterministic as ``ucb1`` is.
 - ``epsilon_greedy``: the largest posterior mean, and with probability epsilon any arm alike.
 - ``static``: declared shares; nothing is learned.
+- ``linear_thompson``, ``linear_ucb``, ``squarecb``: what is believed of an arm depends on the request's context, see
+  ``flywheel.policy.linear_policy``. ``mean`` and ``variance`` are ``thompson_gaussian``'s, the context aside, and
+  ``propensity`` is that at the mean context.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from typing import Any
 import numpy as np
 
 from flywheel.events import event_id
-from flywheel.policy.change import changes
+from flywheel.policy.change import KEPT_AFTER_CHANGE, changes
 from flywheel.policy.charter import ArmSpec, Charter
+from flywheel.policy.linear_policy import believe_linear, compile_linear, mean_context
+from flywheel.policy.moments import MomentSummary
 from flywheel.policy.propensity import (
     BetaPosterior,
     NormalPosterior,
@@ -38,8 +43,6 @@ from flywheel.policy.propensity import (
 )
 from flywheel.policy.summary import Evidence, Summary, weigh
 
-KEPT_AFTER_CHANGE = 8.0
-"""Outcomes that an arm's earlier rewards are worth after another arm changed."""
 UNTRIED_SCORE = 1e9
 """Score of an arm UCB1 knows nothing of: above any other."""
 _NO_EVIDENCE = 1e-9
@@ -54,8 +57,12 @@ def build_policy(
     policy_version: int,
     occurred_at_us: int,
     summaries: Iterable[Summary],
+    moments: Sequence[MomentSummary] = (),
 ) -> dict[str, Any]:
-    """Return the ``policy`` event: each arm's belief, and its propensity when every enabled arm is eligible."""
+    """Return the ``policy`` event: each arm's belief, and its propensity when every enabled arm is eligible.
+
+    ``moments``: the same outcomes with their features, of the charter's own encoding; only linear kinds look at them.
+    """
     merged = Summary()
     for summary in summaries:
         merged.merge(summary)
@@ -63,11 +70,7 @@ def build_policy(
     evidence = believed_evidence(charter, merged)
     arms = [_arm(arm) for arm in charter.arms]
     _believe(charter, arms, [evidence.get(arm.name, Evidence()) for arm in charter.arms])
-    enabled = [arm for arm in arms if arm["enabled"]]
-    found = choice_probabilities(spec.kind, enabled, explore_floor=spec.explore_floor, epsilon=spec.epsilon)
-    for arm, propensity in zip(enabled, found.values, strict=True):
-        arm["propensity"] = propensity
-    return {
+    event = {
         "event_id": event_id("policy", charter.project, charter.feature, policy_version),
         "project": charter.project,
         "feature": charter.feature,
@@ -84,6 +87,18 @@ def build_policy(
         "arms": arms,
         "context": list(charter.context),
     }
+    places = [place for place, arm in enumerate(arms) if arm["enabled"]]
+    if spec.linear:
+        event |= believe_linear(charter, merged, moments)
+        linear = compile_linear(event)
+        assert linear is not None
+        found = linear.probabilities(mean_context(charter, moments), places)
+    else:
+        enabled = [arms[place] for place in places]
+        found = choice_probabilities(spec.kind, enabled, explore_floor=spec.explore_floor, epsilon=spec.epsilon)
+    for place, propensity in zip(places, found.values, strict=True):
+        arms[place]["propensity"] = propensity
+    return event
 
 
 def believed_evidence(charter: Charter, summary: Summary) -> Mapping[str, Evidence]:

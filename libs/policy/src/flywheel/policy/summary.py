@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 NANO = 1_000_000_000
 UNIT_SHIFT = 16
@@ -41,19 +41,20 @@ def unit_of(occurred_at_us: int) -> int:
     return occurred_at_us >> UNIT_SHIFT
 
 
-def span_of(unit: int, newest: int) -> int:
+def span_of(unit: int, newest: int, *, kept: int = KEPT, lowest: int = 0) -> int:
     """Return the id of the span that holds ``unit`` when ``newest`` is the newest unit; ids sort by time.
 
-    The id is ``start << 6 | level``: the span covers units ``start`` to ``start + 2**level``.
+    The id is ``start << 6 | level``: the span covers units ``start`` to ``start + 2**level``. About ``kept`` spans
+    cover a doubling of age, none of them narrower than ``2**lowest`` units.
     """
     age = newest - unit
-    if age <= KEPT:
-        return unit << _LEVEL_BITS
-    # The level is about log2(age / KEPT); the exact condition decides between its neighbours.
-    level = max(0, age.bit_length() - KEPT.bit_length() - 1)
-    while (unit >> (level + 1)) < (newest >> (level + 1)) - KEPT:
+    if age <= kept:
+        return unit >> lowest << lowest << _LEVEL_BITS | lowest
+    # The level is about log2(age / kept); the exact condition decides between its neighbours.
+    level = max(lowest, age.bit_length() - kept.bit_length() - 1)
+    while (unit >> (level + 1)) < (newest >> (level + 1)) - kept:
         level += 1
-    while level and (unit >> level) >= (newest >> level) - KEPT:
+    while level > lowest and (unit >> level) >= (newest >> level) - kept:
         level -= 1
     return (unit >> level << level) << _LEVEL_BITS | level
 
@@ -74,8 +75,14 @@ class SpanSums(Generic[Cell]):
     """Cells of sums by span and arm; a kind of sums says how a cell is put to another. ``newest`` is the newest unit
     ever seen, -1 when empty."""
 
+    kept: ClassVar[int] = KEPT
+    lowest: ClassVar[int] = 0
     newest: int = -1
     spans: dict[int, dict[str, Cell]] = field(default_factory=dict)
+
+    def span_of(self, unit: int) -> int:
+        """Return the span that holds ``unit`` now."""
+        return span_of(unit, self.newest, kept=self.kept, lowest=self.lowest)
 
     def _put(self, span: int, arm: str, sums: Cell) -> None:
         raise NotImplementedError
@@ -85,7 +92,7 @@ class SpanSums(Generic[Cell]):
         if newest <= self.newest:
             return
         self.newest = newest
-        moved = [(span, place) for span in self.spans if (place := span_of(unit_of_span(span), newest)) != span]
+        moved = [(span, place) for span in self.spans if (place := self.span_of(unit_of_span(span))) != span]
         for span, place in moved:
             for arm, sums in self.spans.pop(span).items():
                 self._put(place, arm, sums)
@@ -94,7 +101,7 @@ class SpanSums(Generic[Cell]):
         """Add every outcome of ``other``."""
         self.advance(other.newest)
         for span, arms in other.spans.items():
-            place = span_of(unit_of_span(span), self.newest)
+            place = self.span_of(unit_of_span(span))
             for arm, sums in arms.items():
                 self._put(place, arm, sums)
 
@@ -115,7 +122,7 @@ class Summary(SpanSums[Sums]):
         if unit > self.newest:
             self.advance(unit)
         signed = sign * reward_nano
-        self._put(span_of(unit, self.newest), arm, (sign, signed, signed * reward_nano))
+        self._put(self.span_of(unit), arm, (sign, signed, signed * reward_nano))
 
     def _put(self, span: int, arm: str, sums: Sums) -> None:
         arms = self.spans.get(span)

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from flywheel.policy import Charter, RewardRule, parse_charter
+from flywheel.policy.feature_spec import encoder_of
 
 MAX_REVISION = 1 << 20
 KEPT_REVISIONS = 8
@@ -27,7 +28,8 @@ def feature_key(project: str, feature: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """One charter revision, ready to judge outcomes by. ``reward_key`` is the same for charters that reward alike."""
+    """One charter revision, ready to judge outcomes by. ``reward_key`` is the same for charters that reward alike,
+    ``moments_key`` for those that also look at the same features, ``slots`` of them (null and 0 without features)."""
 
     revision: int
     occurred_at_us: int
@@ -36,6 +38,8 @@ class Terms:
     reward_key: str
     window_us: int
     arms: frozenset[str]
+    moments_key: str | None = None
+    slots: int = 0
 
 
 @lru_cache(maxsize=512)
@@ -43,14 +47,18 @@ def terms(occurred_at_us: int, revision: int, text: str) -> Terms:
     """Return the terms of a charter's text; raises ``CharterInvalid``."""
     charter = parse_charter(text)
     rule = RewardRule.of(charter)
+    reward_key = blake2b(repr(rule).encode(), digest_size=6).hexdigest()
+    encoding = charter.policy.encoding
     return Terms(
         revision=revision,
         occurred_at_us=occurred_at_us,
         charter=charter,
         rule=rule,
-        reward_key=blake2b(repr(rule).encode(), digest_size=6).hexdigest(),
+        reward_key=reward_key,
         window_us=int(charter.attribution_window_s * 1e6),
         arms=frozenset(arm.name for arm in charter.arms),
+        moments_key=None if encoding is None else f"{reward_key}/{encoding}",
+        slots=0 if encoding is None else len(encoder_of(charter.policy.feature_records).slots),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from flywheel.policy.linear_policy import unreadable
 from flywheel.stream import Event, Reject, Skip
 from flywheel_bandit.core.join import CALL, DECISION, QUALITY, Part, call_part, decision_part, quality_part
 
@@ -41,7 +42,11 @@ def take(event: Event, max_future_us: int) -> Taken | Skip | Reject:
 
 
 def _decision(value: dict[str, Any]) -> Part | Skip | Reject:
-    return decision_part(value) if value["feature"] else Skip("no_feature")
+    if not value["feature"]:
+        return Skip("no_feature")
+    if value["encoding"] is not None and (problem := unreadable(value["features"])) is not None:
+        return Reject("out_of_range", "features", problem)
+    return decision_part(value)
 
 
 def _call(value: dict[str, Any]) -> Part | Skip | Reject:

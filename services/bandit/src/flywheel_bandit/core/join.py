@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from flywheel.events import event_id
 from flywheel.policy import Composition, compose, unit_of
+from flywheel.policy.moments import outcome_vector
 from flywheel_bandit.core.charters import Terms
 
 MAX_PARTS = 512
@@ -32,11 +34,14 @@ Part = list[Any]
 """[occurred_at, event_id, feature, …, lateness]; the rest by kind, see ``decision_part``, ``call_part`` and
 ``quality_part``. The part came at occurred_at + lateness, in event time of its topic (microseconds)."""
 Parts = tuple[list[Part], list[Part], list[Part]]
+_PLAIN_DECISION = 13
+"""Length of a decision's part without features, the lateness included."""
+_PLAIN_TOLD = 6
 
 
 class Told(NamedTuple):
-    """What a request contributes to its feature's summary. ``reward_nano`` is null where nothing is learned from
-    it."""
+    """What a request contributes to its feature's summary. ``reward_nano`` is null where nothing is learned from it;
+    ``outcome`` is the vector that it adds to the sums with features, of ``moments_key``."""
 
     feature: str
     revision: int
@@ -44,6 +49,8 @@ class Told(NamedTuple):
     unit: int
     arm: str
     reward_nano: int | None
+    moments_key: str | None = None
+    outcome: list[int] | None = None
 
 
 class Entry:
@@ -161,7 +168,8 @@ class Entry:
     def tell(self, told: Told) -> None:
         """Remember what was told."""
         others = [other for other in self.told if other[0] != told.feature]
-        self.told = sorted([*others, list(told)]) if others else [list(told)]
+        mine = list(told) if told.outcome is not None else list(told[:_PLAIN_TOLD])
+        self.told = sorted([*others, mine]) if others else [mine]
 
 
 def _keep(known: list[Part], part: Part) -> str | None:
@@ -203,12 +211,15 @@ def _by_time(part: Part) -> tuple[int, str]:
 
 
 def decision_part(value: dict[str, Any]) -> Part:
-    """Return what is kept of a ``decision`` event."""
-    return [
+    """Return what is kept of a ``decision`` event; of one by a linear kind also the encoding and the features."""
+    part: Part = [
         value["occurred_at"], value["event_id"], value["feature"], value["arm"], value["propensity"],
         value["policy_version"], value["fallback"], value["model"],
         value["environment"], value["app"], value["team"], value["user_hash"],
     ]  # fmt: skip
+    if value["encoding"] is not None:
+        part += (value["encoding"], value["features"])
+    return part
 
 
 def call_part(value: dict[str, Any]) -> Part:
@@ -242,12 +253,26 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     revision = 2 * (len(decisions) + len(calls) + len(quality)) + timed_out + terms.revision
     learned = composed.reward_nano if decision[3] in terms.arms else None
     told = Told(feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned)
+    if terms.moments_key is not None and composed.reward is not None and learned is not None:
+        told = _with_features(told, terms, decision, composed.reward)
     newest_us: int = decisions[-1][0]  # every list is sorted by time
     if calls and calls[-1][0] > newest_us:
         newest_us = calls[-1][0]
     if quality and quality[-1][0] > newest_us:
         newest_us = quality[-1][0]
     return Story(told, decision, calls, quality, composed, timed_out, decisions, terms.revision, newest_us)
+
+
+def _with_features(told: Told, terms: Terms, decision: Part, reward: float) -> Told:
+    """Return what is told with what it teaches of its context, where the decision saw it as the charter declares it."""
+    if len(decision) <= _PLAIN_DECISION:
+        return told
+    encoding, features = decision[_PLAIN_DECISION - 1 : _PLAIN_DECISION + 1]
+    # The digest is what a client says; what would not fit the sums must not reach them.
+    if encoding != terms.charter.policy.encoding or len(features) != terms.slots:
+        return told
+    outcome = outcome_vector(np.array(features, dtype=np.int64), reward, (terms.rule.low, terms.rule.high))
+    return told._replace(moments_key=terms.moments_key, outcome=outcome.tolist())
 
 
 def _waits(terms: Terms, calls: list[Part], quality: list[Part]) -> bool:

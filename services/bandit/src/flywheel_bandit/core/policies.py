@@ -15,6 +15,7 @@ import orjson
 from flywheel.policy import build_policy
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
 from flywheel_bandit.core.charters import (
+    History,
     charter_problem,
     decode_rows,
     encode_rows,
@@ -22,7 +23,7 @@ from flywheel_bandit.core.charters import (
     history,
     row_of,
 )
-from flywheel_bandit.core.learned import summary_of
+from flywheel_bandit.core.learned import moments_of, summary_of
 
 CHARTERS_TOPIC = "charters"
 POLICIES_TOPIC = "policies"
@@ -97,5 +98,11 @@ def _publish(key: str, state: StateView) -> Output | None:
         policy_version=version,
         occurred_at_us=max([newest.occurred_at_us, *(summary["occurred_at"] for summary in found)]),
         summaries=[summary_of(summary) for summary in alike],
+        moments=[moments_of(summary) for summary in alike if _same_features(summary, known)],
     )
     return Output(POLICIES_TOPIC, key, "policy", policy)
+
+
+def _same_features(summary: dict[str, Any], known: History) -> bool:
+    terms = known.revision(summary["charter_revision"])
+    return terms is not None and terms.moments_key is not None and terms.moments_key == known.newest.moments_key

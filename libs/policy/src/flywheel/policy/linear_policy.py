@@ -1,0 +1,200 @@
+"""The linear kinds end to end: from exact moments to a ``policy`` event, and from the event and a context to the
+probability of each arm.
+
+Rewards are learned as shares of the charter's range and features scaled by the mean and deviation that they had (of all
+arms, after forgetting); the prior says that every arm earns the prior mean whatever the context, each coefficient worth
+``prior.weight`` outcomes, with a quarter of the squared range as the variance of a reward. The event has the posteriors
+mapped back, in units of reward at raw features, so whoever decides needs neither range nor scaling: the reward of an
+arm at ``x`` is normal with mean ``coefficients @ x`` and standard deviation ``|root @ x|``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flywheel.policy.change import KEPT_AFTER_CHANGE, changes
+from flywheel.policy.charter import LINEAR_KINDS, Charter
+from flywheel.policy.contextual import ContextualKind, contextual_probabilities, squarecb_gamma
+from flywheel.policy.eligibility import Value
+from flywheel.policy.feature_spec import MOST_FEATURE_SLOTS, complete, encoder_of, encoding_of
+from flywheel.policy.features import CLIP, ONE, Encoder
+from flywheel.policy.linear import LinearArms, LinearBelief, LinearPrior, Moments
+from flywheel.policy.moments import MomentSummary, believe_scaled, scaling, weigh_moments
+from flywheel.policy.propensity import Array, Propensities
+from flywheel.policy.summary import Summary
+
+_KINDS: Mapping[str, ContextualKind] = {
+    "linear_thompson": "lin_ts",
+    "linear_ucb": "lin_ucb",
+    "squarecb": "squarecb",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LinearPolicy:
+    """The part of a linear policy that looks at the context. ``arms``: beliefs in units of reward, in the order of the
+    policy's arms."""
+
+    kind: ContextualKind
+    records: tuple[Mapping[str, Any], ...]
+    encoder: Encoder
+    encoding: str
+    arms: LinearArms
+    default_on_missing: bool
+    explore_floor: float
+    scale: float
+    gamma: float
+
+    def refuses(self, context: Mapping[str, Value]) -> bool:
+        """Whether the default arm must serve this context, as a declared feature is missing."""
+        return self.default_on_missing and not complete(self.records, context)
+
+    def features(self, context: Mapping[str, Value]) -> tuple[int, ...]:
+        """Return the encoded context (d,) in units of 2⁻¹²: what is logged, and decided at."""
+        return tuple(self.encoder.encode(context).tolist())
+
+    def scores(self, features: Sequence[int]) -> tuple[Array, Array]:
+        """Return mean and standard deviation (K,) of every arm's expected reward, in units of reward."""
+        return self.arms.scores(np.array(features, dtype=np.float64) / ONE)
+
+    def probabilities(self, features: Sequence[int], places: Sequence[int]) -> Propensities:
+        """Return the probability of each of the arms at ``places``, all eligible, the floor mixed in."""
+        mean, sd = self.scores(features)
+        if len(places) < len(mean):
+            mean, sd = mean[list(places)], sd[list(places)]
+        return contextual_probabilities(
+            self.kind, mean, sd, explore_floor=self.explore_floor, scale=self.scale, gamma=self.gamma
+        )
+
+
+def compile_linear(policy_event: Mapping[str, Any]) -> LinearPolicy | None:
+    """Return the linear part of a ``policy`` event, None for a kind that has none.
+
+    Raises ``ValueError`` naming the field that makes no sense.
+    """
+    if policy_event["kind"] not in LINEAR_KINDS:
+        return None
+    records = tuple(policy_event["features"])
+    encoder = encoder_of(records)
+    names = [arm["name"] for arm in policy_event["arms"]]
+    if [arm["name"] for arm in policy_event["linear"]] != names:
+        raise ValueError("linear: must have the arms of the policy, in their order")
+    if policy_event["encoding"] != encoding_of(records):
+        raise ValueError("encoding: is not that of the features")
+    beliefs = [_unpacked(arm, len(encoder.slots)) for arm in policy_event["linear"]]
+    return LinearPolicy(
+        kind=_KINDS[policy_event["kind"]],
+        records=records,
+        encoder=encoder,
+        encoding=policy_event["encoding"],
+        arms=LinearArms.of(beliefs),
+        default_on_missing=policy_event["on_missing"] == "default",
+        explore_floor=policy_event["explore_floor"],
+        scale=1.0 if policy_event["scale"] is None else policy_event["scale"],
+        gamma=policy_event["gamma"] or 0.0,
+    )
+
+
+def _unpacked(arm: Mapping[str, Any], size: int) -> LinearBelief:
+    packed = np.array(arm["root"], dtype=np.float64)
+    coefficients = np.array(arm["coefficients"], dtype=np.float64)
+    if len(coefficients) != size or len(packed) != size * (size + 1) // 2:
+        raise ValueError(f"linear.{arm['name']}: needs {size} coefficients and their lower triangle")
+    if not (np.isfinite(packed).all() and np.isfinite(coefficients).all()):
+        raise ValueError(f"linear.{arm['name']}: must be finite")
+    root = np.zeros((size, size))
+    root[np.tril_indices(size)] = packed
+    return LinearBelief(coefficients, root, 1.0)
+
+
+def believe_linear(charter: Charter, summary: Summary, moments: Iterable[MomentSummary]) -> dict[str, Any]:
+    """Return the fields that a linear kind adds to its ``policy`` event.
+
+    Args:
+        summary: the feature's sums without features, which tell where an arm changed.
+        moments: the shards' sums with features; those with other features than the charter's must be left out.
+    """
+    merged = MomentSummary()
+    for each in moments:
+        merged.merge(each)
+    spec = charter.policy
+    records = spec.feature_records
+    size = len(encoder_of(records).slots)
+    low, high = charter.reward_range
+    found = _believed_moments(charter, summary, merged)
+    pooled = Moments.none(size)
+    for name in sorted(found):
+        pooled = pooled + found[name]
+    mapped = scaling(pooled) if pooled.weight > 0 else np.eye(size)
+    prior_mean = (low + high) / 2 if spec.prior.mean is None else spec.prior.mean
+    centre = np.zeros(size)
+    centre[0] = (prior_mean - low) / (high - low)
+    prior = LinearPrior(np.full(size, spec.prior.weight), centre, 0.25, spec.prior.weight)
+    arms = []
+    for arm in charter.arms:
+        belief = believe_scaled(found.get(arm.name, Moments.none(size)), prior, mapped)
+        coefficients = belief.coefficients * (high - low)
+        coefficients[0] += low
+        root = belief.root[np.tril_indices(size)] * (belief.noise_sd * (high - low))
+        arms.append({"name": arm.name, "coefficients": coefficients.tolist(), "root": root.tolist()})
+    return {
+        "features": records,
+        "encoding": spec.encoding,
+        "on_missing": spec.on_missing,
+        "scale": None if spec.kind == "squarecb" else spec.scale,
+        "gamma": squarecb_gamma(spec.gamma, pooled.weight) / (high - low) if spec.kind == "squarecb" else None,
+        "linear": arms,
+    }
+
+
+def mean_context(charter: Charter, moments: Iterable[MomentSummary]) -> tuple[int, ...]:
+    """Return the mean of the encoded contexts learned from, forgetting aside; the empty context where none is."""
+    total: Array | None = None
+    for each in moments:
+        for arms in each.spans.values():
+            for sums in arms.values():
+                total = sums[0, :-1].astype(object) if total is None else total + sums[0, :-1].astype(object)
+    if total is None or not total[0]:
+        return tuple(encoder_of(charter.policy.feature_records).encode({}).tolist())
+    return tuple(round(value * ONE / total[0]) for value in total)
+
+
+def _believed_moments(charter: Charter, summary: Summary, moments: MomentSummary) -> Mapping[str, Moments]:
+    """Return each arm's moments after forgetting and, where the charter says so, after changes: as
+    ``flywheel.policy.posterior.believed_evidence`` does without features."""
+    spec = charter.policy
+
+    def weighed(since: int) -> Mapping[str, Moments]:
+        return weigh_moments(
+            moments, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s, since=since
+        )
+
+    everything = weighed(-1)
+    found = changes(summary, charter.reward_range) if spec.on_change == "forget" else {}
+    if not found:
+        return everything
+    newest = weighed(max(change.since for change in found.values()))
+    believed: dict[str, Moments] = {}
+    for arm, whole in everything.items():
+        nothing = Moments.none(len(whole.products))
+        own = weighed(found[arm].since).get(arm, nothing) if arm in found else whole
+        recent = newest.get(arm, nothing)
+        older = own.weight - recent.weight
+        share = min(1.0, KEPT_AFTER_CHANGE / older) if older > 0 else 1.0
+        believed[arm] = recent + (own + recent.times(-1.0)).times(share) if share < 1.0 else own
+    return believed
+
+
+def unreadable(features: Sequence[int]) -> str | None:
+    """Return what is wrong with a logged vector, None where it can be learned from."""
+    if not 0 < len(features) <= MOST_FEATURE_SLOTS:
+        return f"must have 1 to {MOST_FEATURE_SLOTS} slots"
+    if features[0] != ONE:
+        return "must begin with the constant"
+    if max(features) > CLIP or min(features) < -CLIP:
+        return f"must lie within {-CLIP} to {CLIP}"
+    return None
