@@ -6,6 +6,8 @@ import importlib.util
 import random
 from pathlib import Path
 
+from flywheel_detector.core.off_level import Off
+
 _spec = importlib.util.spec_from_file_location("detector_parts", Path(__file__).with_name("conftest.py"))
 assert _spec and _spec.loader
 parts = importlib.util.module_from_spec(_spec)
@@ -138,5 +140,40 @@ def test_the_budget_of_false_alarms_sets_the_run_length():
         return float(world.said("error_rate")[0]["attributes"]["run_length"])
 
     assert loudest(1.0) == 100_000
-    taken = 300 * 6  # observations of six measures, about
-    assert 0.5 * 2 * taken / 1e-3 < loudest(1e-3) < 2 * 2 * taken / 1e-3
+    a_day = 24 * 300 * 6  # observations of six measures in these minutes, which are taken for the hour
+    assert 0.5 * 2 * a_day / 1e-2 < loudest(1e-2) < 2 * 2 * a_day / 1e-2
+
+
+def test_calls_that_run_into_their_timeout_count_when_they_are_told():
+    """A call is dated when it began: when it is told a minute later, the windows of its time have closed."""
+
+    def facts(n, at_s):
+        quick = parts.call(n, at_s)
+        return [quick, parts.call(10**6 + n, at_s - 60, status="TIMEOUT")] if n >= 660 else [quick]
+
+    world = parts.World()
+    world.play(0, 760, facts)
+    first = world.said("error_rate")[0]
+    assert first["state"] == "firing" and first["occurred_at"] <= parts.at(720)
+
+
+def test_a_change_of_many_short_windows_is_over_after_the_time_that_was_set():
+    """However short windows are, and however few of them are remembered."""
+    off = Off("level_change", 0, 0, 0.0, 1.0, 2e5, 1e5, 0.1, True, [])
+    for window in range(250):
+        off.add(window * 500_000, [0.0])
+    assert not off.is_over(125_000_000)
+    off.add(125_000_000, [0.0])
+    assert off.is_over(125_000_000)
+
+
+def test_an_alert_of_a_series_that_was_forgotten_ends():
+    """Others came, more than there may be; the one that fires is not heard of any more."""
+    world = parts.World(parts.DetectSettings(warm_up=64, most_series=12))
+    world.play(2900, 3500, parts.failing(0.02, 1))
+    world.play(3500, 3590, parts.failing(0.9, 2))
+    assert world.said("error_rate")[-1]["state"] == "firing"
+    world.play(3600, 3700, lambda n, at_s: [parts.call(n, at_s, request_model=f"m{n % 3}")])
+    last = world.said("error_rate")[-1]
+    assert (last["state"], last["attributes"]["resolved_because"]) == ("resolved", "forgotten")
+    assert last["alert_id"] == world.said("error_rate")[0]["alert_id"]

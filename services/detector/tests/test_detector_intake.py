@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from flywheel.stream import Fatal, Reject, Skip
 from flywheel_detector.core import DetectFold, IntakeFold, IntakeSettings
+from flywheel_detector.core.book import MAX_NAMES
 from flywheel_detector.core.facts import Fact, fact_of
 from flywheel_detector.core.requests import MAX_FACTS
 
@@ -71,6 +73,27 @@ def test_late_and_repeated_facts_are_skipped_and_no_request_fills_the_state():
     many = [parts.call(n, 30_000, request_id="one") for n in range(10, 12 + MAX_FACTS)]
     world.read(many, 30_001)
     assert [verdict.field for verdict in world.verdicts[2:]] == ["request_id", "request_id"]
+
+
+def test_no_entry_is_larger_than_a_record_may_be():
+    """Long ids of characters that JSON spells with twelve bytes: entries are cut by their size, nothing is lost."""
+    world = parts.World()
+    world.read([parts.call(n, n / 100, request_id=f"{n:04d}" + "\U0001f40d" * 500) for n in range(600)], 10)
+    sizes = [len(parts.CODEC.encode("detection_entry", entry.value)) for entry in world.ledger]
+    assert len(sizes) > 1 and max(sizes) < 400_000
+    told = [line for entry in world.ledger for line in json.loads(entry.value["body"])["observations"]]
+    assert sorted(line[3][:4] for line in told) == [f"{n:04d}" for n in range(600)]
+
+
+def test_what_is_remembered_of_versions_is_bounded():
+    world = parts.World()
+    world.read([parts.call(1, 1)], 2)
+    world.read(
+        [parts.score(n, 2, 0.5, name=f"judge-{n}", evaluator_version="1", request_id="r1") for n in range(40)], 3
+    )
+    (stored,) = world.state.tables["books"].values()
+    places = json.loads(stored)["places"].values()
+    assert max(len(place["seen"]) for place in places) == MAX_NAMES
 
 
 def test_a_fact_waits_no_longer_than_it_helps():

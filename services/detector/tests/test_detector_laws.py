@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 from functools import lru_cache
 from pathlib import Path
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.detect import LevelDetector
+from flywheel.stream import Reject, Skip
 from flywheel.testkit.dict_state import DictState
 from flywheel_detector.core import DetectFold, IntakeFold
+from flywheel_detector.core.ledger import Cell, Observation
 from flywheel_detector.core.measures import measure_of
 from flywheel_detector.core.series import Seen, Series, read_series
 from flywheel_detector.core.windows import SAMPLE, Window
@@ -79,6 +82,65 @@ def test_the_number_of_series_is_bounded():
     assert b'"evicted":[0,0]' not in book
 
 
+def test_no_more_series_are_held_while_windows_close():
+    """A flood of names in one window: the least known go while it is being worked off, not after it."""
+
+    class Watched(DictState):
+        most = 0
+
+        def put(self, table: str, key: str, value: bytes) -> None:
+            super().put(table, key, value)
+            self.most = max(self.most, len(self.tables.get("heads", ())))
+
+    world = parts.World(FEW)
+    world.state = Watched()
+    world.read([parts.call(n, n / 100, request_model=f"m{n}") for n in range(300)], 3)
+    world.tick(100)
+    assert FEW.most_series < world.state.most <= 2 * FEW.most_series + 6
+    assert len(world.state.tables["heads"]) <= FEW.most_series
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=5),
+        st.just(10**400),
+        st.just("latency_ms"),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=6), st.dictionaries(st.sampled_from(["latency_ms", "a"]), inner)),
+    max_leaves=8,
+)
+CELL = st.fixed_dictionaries({"arm": JSON | st.just("a"), "model": JSON | st.just("m"), "seen": JSON | st.just({})})
+OBSERVATION = st.tuples(
+    JSON | st.just(0), JSON | st.just(parts.T0), JSON | st.just("0f"), JSON | st.just("r1"), JSON
+    | st.just({"latency_ms": 1.0}),
+)  # fmt: skip
+BODIES = st.one_of(
+    JSON,
+    st.fixed_dictionaries({"cells": st.lists(CELL, max_size=2), "observations": st.lists(OBSERVATION, max_size=3)}),
+    st.fixed_dictionaries({"revision": JSON, "at_us": JSON}),
+    st.fixed_dictionaries({"partitions": JSON}),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["observations", "charter", "tick", "other"]), BODIES)
+def test_no_entry_of_the_ledger_ends_the_service(kind: str, body: object):
+    """What comes back from the ledger is input like any other: taken, skipped or refused; and the time goes on."""
+    value = {"event_id": "e", "project": "p", "occurred_at": parts.T0, "kind": kind, "feature": "f"}
+    entry = parts.event_of("detection-ledger", "detection_entry", {**value, "body": json.dumps(body)}, parts.T0)
+    fold, state = DetectFold(FEW), DictState()
+    result = fold.fold(0, [entry], state)
+    assert all(isinstance(verdict, Reject | Skip) for verdict in result.verdicts.values())
+    for at_s in (100, 200):
+        tick = {**value, "kind": "tick", "body": '{"partitions":1}'}
+        later = parts.event_of("detection-ledger", "detection_entry", tick, parts.at(at_s))
+        assert not fold.fold(0, [later], state).verdicts
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=400), st.integers(1, 30), st.integers(0, 400))
 def test_a_stored_series_goes_on_as_it_was(values: list[float], size: int, stop: int):
@@ -123,8 +185,6 @@ def test_a_windows_sample_does_not_depend_on_the_order(facts: list[tuple[int, fl
 
 
 def parts_observation(number: int, value: float):
-    from flywheel_detector.core.ledger import Cell, Observation
-
     return Observation(Cell("a", "m"), number, f"{number * 7919 % 1000:016x}", f"r{number}", {"error_rate": value}, {})
 
 
@@ -157,8 +217,6 @@ def test_observations_do_not_depend_on_the_order_or_repeats_of_facts(order: list
 
 def parts_of(output):
     """The observations of an entry, each with its cell, as text."""
-    import json
-
     body = json.loads(output.value["body"])
     cells = [json.dumps(cell, separators=(",", ":"), sort_keys=True) for cell in body["cells"]]
     return [f"{cells[place]} {json.dumps([at, mark, values])}" for place, at, mark, _, values in body["observations"]]

@@ -1,5 +1,6 @@
 """The runner: ports, the aiokafka shell, the in-memory bus, local state."""
 
+from flywheel.stream.bodies import as_body, body_of
 from flywheel.stream.errors import Fatal, Revoked, Unavailable
 from flywheel.stream.forms import check_form
 from flywheel.stream.kafka import KafkaBus
@@ -58,6 +59,8 @@ __all__ = [
     "TopicPartition",
     "Unavailable",
     "Verdict",
+    "as_body",
+    "body_of",
     "check_form",
     "state_digest",
 ]

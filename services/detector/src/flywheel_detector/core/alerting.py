@@ -76,13 +76,17 @@ class Alerting:
 
     def _look_at(self, about: str, raised: Raised, now_us: int) -> None:
         place = self._book.places.get(raised.place)
-        members = [self._shelf.series(self._book.key, raised.place, name) for name in raised.measures]
+        known = [] if place is None else [name for name in raised.measures if name in place.measures]
+        if not known:
+            self._forget(about, raised, now_us)
+            return
+        members = [self._shelf.series(self._book.key, raised.place, name) for name in known]
         lead = members[0]
         why = ""
         for series in members:
             why = self._over(series, place, now_us) or why
         still = [series.measure.name for series in members if series.off is not None]
-        if not still or place is None:
+        if not still:
             del self._book.alerts[about]
             self._say(raised, lead, "resolved", now_us, why=why or "over")
             return
@@ -101,10 +105,30 @@ class Alerting:
         if self._book.newest_us - off.at_us >= lasts_us:
             series.accept(self._state)
             return "the new normal"
-        if place is None or now_us - place.arrived_us >= self._terms.quiet_us:
+        if place is not None and now_us - place.arrived_us >= self._terms.quiet_us:
             series.end()
             return "no more data"
         return ""
+
+    def _forget(self, about: str, raised: Raised, now_us: int) -> None:
+        """End an alert whose series went because there were too many: nobody can say when it would be over."""
+        book, measure = self._book, ", ".join(raised.measures)
+        del book.alerts[about]
+        what = f"{measure or 'calls'} not watched any more"
+        self._outputs.append(
+            alert_output(
+                book,
+                raised,
+                state="resolved",
+                now_us=now_us,
+                scope=scope_of(book, Place("", ""), measure),
+                title=title_of(book, {}, what)[:300],
+                detail="too many series",
+                value=None,
+                window=None,
+                attributes={"measure": measure, "resolved_because": "forgotten"},
+            )
+        )
 
     def _again(self, raised: Raised, series: Series, now_us: int) -> None:
         off = series.off
@@ -118,9 +142,14 @@ class Alerting:
 
     def silent(self, now_us: int, grace_us: int) -> None:
         """Raise or resolve the alert that a feature's calls stopped coming. By the ledger's time: what was late for
-        another reason came before the time did."""
+        another reason came before the time did. Of a feature none of whose series is watched any more nobody is told.
+        """
         book = self._book
         raised, limit_us = book.alerts.get(SILENCE), book.silence.overdue_us()
+        if not book.places:
+            if raised is not None:
+                self._forget(SILENCE, raised, now_us)
+            return
         gap_us = now_us - book.called_us
         quiet = limit_us is not None and gap_us > limit_us + grace_us
         if quiet and raised is None:

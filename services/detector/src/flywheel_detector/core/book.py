@@ -10,6 +10,8 @@ from flywheel.detect import SilenceDetector
 from flywheel.events import event_id
 from flywheel_detector.core.ledger import Cell, Observation
 
+MAX_NAMES: Final = 16
+"""Things whose versions are remembered of a cell: those that had a new one last."""
 MAX_TEXTS: Final = 8
 """Versions of one thing remembered of a cell: the newest."""
 RATE_WINDOWS: Final = 30
@@ -34,6 +36,8 @@ class Place:
             known[text] = min(known.get(text, observation.at_us), observation.at_us)
             if len(known) > MAX_TEXTS:
                 del known[min(known, key=lambda each: (known[each], each))]
+        while len(self.seen) > MAX_NAMES:
+            del self.seen[min(self.seen, key=lambda each: (max(self.seen[each].values()), each))]
 
     def count(self, start_us: int, calls: int) -> None:
         """Remember how many calls a window had."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flywheel.detect.levels import WARM_UP
-from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, check_form
+from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, body_of, check_form
 from flywheel_detector.core.alerting import Alerting, AlertTerms
 from flywheel_detector.core.book import Book
-from flywheel_detector.core.ledger import body_of, observations_in
+from flywheel_detector.core.ledger import LATEST_US, is_whole, observations_in
 from flywheel_detector.core.measures import ARM_SHARE, SCORE
 from flywheel_detector.core.series import Series
-from flywheel_detector.core.shelf import Held, Shelf, series_key
+from flywheel_detector.core.shelf import HOUR_US, Held, Shelf, series_key
 from flywheel_detector.core.windows import OpenWindows
 
 FORM: Final = 1
@@ -29,13 +29,17 @@ DETECTORS: Final = 2
 LEAST_RUN: Final = 100_000.0
 DAY_US: Final = 86_400_000_000
 MAX_CHARTERS: Final = 4
+MOST_PARTITIONS: Final = 100_000
+SURPLUS: Final = 2
+"""Times ``most_series`` that there may be while windows are being closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectSettings:
     """``false_alarms_per_day``: over all series together; ``window_s``: what closes at once; ``grace_s``: how much
     newer an observation must have come for that; ``idle_s``: or how long none; ``lateness_s``: what is older than the
-    newest by more is late; ``most_series``: of a shard."""
+    newest by more is late, what comes after its window closed counts in the oldest that is open; ``most_series``: of a
+    shard."""
 
     false_alarms_per_day: float = 1.0
     window_s: float = 10.0
@@ -77,7 +81,7 @@ class _Batch:
         self._windows = OpenWindows(state)
         self._books: dict[str, Book] = {}
         self._stored: dict[str, bytes] = {}
-        found = state.get_many("clock", ("now", "day", "today", "before"))
+        found = state.get_many("clock", ("now", "day", "since", "today", "before"))
         self._clock = {name: int(text) for name, text in found.items()}
 
     def take(self, event: Event) -> Skip | Reject | None:
@@ -91,7 +95,7 @@ class _Batch:
         if value["kind"] == "tick":
             return self._tick(body, now_us)
         if value["kind"] == "charter":
-            return self._charter(self._book(value), body)
+            return self._charter(value, body)
         if value["kind"] == "observations":
             return self._observe(value, body, now_us)
         return Reject("unknown_kind", "kind", f"{value['kind']!r} is none of observations, charter, tick")
@@ -104,10 +108,12 @@ class _Batch:
             return observations
         book, taken = self._book(value), 0
         for each in observations:
-            start_us = each.at_us // self._window_us * self._window_us
+            # A call is dated when it began and told when it ended: slow ones, and timeouts above all, come when
+            # their window has closed, and must count.
+            start_us = max(each.at_us // self._window_us * self._window_us, book.closed_us)
             # A clock that runs ahead must not close the windows of those that are right.
             newest_us = max(book.newest_us, min(each.at_us, now_us))
-            if start_us < book.closed_us or each.at_us < newest_us - self._settings.lateness_s * 1e6:
+            if each.at_us < newest_us - self._settings.lateness_s * 1e6:
                 book.late += 1
                 continue
             taken += 1
@@ -119,22 +125,22 @@ class _Batch:
             self._windows.window(book.key, start_us, key).add(each)
         return None if taken else Skip("late")
 
-    def _charter(self, book: Book, body: Mapping[str, Any]) -> Skip | Reject | None:
-        try:
-            charter = {"revision": int(body["revision"]), "at_us": int(body["at_us"]), "bounds": dict(body["bounds"])}
-        except (KeyError, TypeError, ValueError) as error:
-            return Reject("entry_invalid", "body", f"{type(error).__name__}: {error}"[:300])
-        if book.charters and charter["revision"] <= book.charters[-1]["revision"]:
+    def _charter(self, value: Mapping[str, Any], body: Mapping[str, Any]) -> Skip | Reject | None:
+        revision, at_us = body.get("revision"), body.get("at_us")
+        if not is_whole(revision, LATEST_US) or not is_whole(at_us, LATEST_US):
+            return Reject("entry_invalid", "body", "revision and at_us: whole numbers of 1 or more")
+        book = self._book(value)
+        if book.charters and revision <= book.charters[-1]["revision"]:
             return Skip("older")
-        book.charters = [*book.charters, charter][-MAX_CHARTERS:]
+        book.charters = [*book.charters, {"revision": revision, "at_us": at_us}][-MAX_CHARTERS:]
         return None
 
     # -- the time -----------------------------------------------------------------------------------------------------
 
     def _tick(self, body: Mapping[str, Any], now_us: int) -> Reject | None:
         partitions = body.get("partitions")
-        if not isinstance(partitions, int) or partitions < 1:
-            return Reject("entry_invalid", "body", "partitions: a number of 1 or more")
+        if not is_whole(partitions, MOST_PARTITIONS):
+            return Reject("entry_invalid", "body", f"partitions: a whole number of 1 to {MOST_PARTITIONS}")
         run_length = self._run_length(partitions, now_us)
         for key, stored in list(self._state.scan("books")):
             if key not in self._books:
@@ -154,12 +160,16 @@ class _Batch:
     def _run_length(self, partitions: int, now_us: int) -> float:
         """The run length to a false alarm of each detector that keeps to the budget: an e-detector alarms in n
         observations n / A times on average (Shin, Ramdas & Rinaldo 2023), so all together as often as
-        observations · detectors / A. Of a day's observations yesterday's number is known, or today's so far."""
-        day = now_us // DAY_US
-        if day != self._clock.get("day", 0):
-            self._clock["before"] = self._clock.get("today", 0) if day == self._clock.get("day", 0) + 1 else 0
-            self._clock["day"], self._clock["today"] = day, 0
-        a_day = max(self._clock.get("today", 0), self._clock.get("before", 0))
+        observations · detectors / A. Of a day's observations yesterday's number is known, or today's so far; on a day
+        after one without any, what the rate so far comes to in a day."""
+        day, clock = now_us // DAY_US, self._clock
+        if day != clock.get("day", 0):
+            clock["before"] = clock.get("today", 0) if day == clock.get("day", 0) + 1 else 0
+            clock["day"], clock["since"], clock["today"] = day, now_us, 0
+        today = clock["today"]
+        if not clock["before"]:
+            today = today * DAY_US // max(now_us - clock["since"], HOUR_US)
+        a_day = max(today, clock["before"])
         return max(LEAST_RUN, DETECTORS * a_day * partitions / self._settings.false_alarms_per_day)
 
     def _close(self, book: Book, alerting: Alerting, now_us: int, run_length: float) -> None:
@@ -182,6 +192,8 @@ class _Batch:
                 self._clock["today"] = self._clock.get("today", 0) + len(seen)
                 if series.watch(self._state, start_us, seen, run_length) is not None:
                     alerting.found(key, series, now_us)
+            if self._shelf.count > SURPLUS * self._settings.most_series:
+                self._evict()  # a flood of names must not fill the memory before the others had their turn
         for start_us in sorted(called):
             book.silence.update(called[start_us])
 

@@ -18,7 +18,8 @@ FAILED: Final = ("ERROR", "TIMEOUT")
 ANSWERED: Final = ("OK", "FILTERED")
 REFUSED: Final = ("content_filter", "refusal", "safety")
 """Reasons to stop by which a provider says that it would not answer."""
-_MOST: Final = 1e12
+MOST: Final = 1e12
+"""Figures lie below this."""
 
 
 class Fact(NamedTuple):
@@ -67,8 +68,8 @@ def _call(value: Mapping[str, Any]) -> Fact | Skip | Reject:
     numbers = ("latency_ms", "ttft_ms", "cost_usd", "input_tokens", "output_tokens", "cache_read_tokens")
     for name in numbers:
         found = value[name]
-        if found is not None and not 0 <= found < _MOST:
-            return Reject("out_of_range", name, f"{found} lies outside 0 to {_MOST:g}")
+        if found is not None and not 0 <= found < MOST:
+            return Reject("out_of_range", name, f"{found} lies outside 0 to {MOST:g}")
     model = f"{value['provider']}/{value['request_model']}"
     for name, text in (("request_model", model), ("variant", value["variant"] or "")):
         if len(text) > 2 * MAX_NAME:

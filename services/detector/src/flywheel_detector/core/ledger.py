@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from flywheel.events import event_id
 from flywheel.policy import Charter
-from flywheel.stream import Output, Reject
-from flywheel_detector.core.facts import Fact
+from flywheel.stream import Output, Reject, as_body
+from flywheel_detector.core.facts import MOST, Fact
 from flywheel_detector.core.measures import is_measure
 
 LEDGER: Final = "detection-ledger"
 EVENT: Final = "detection_entry"
 MAX_OBSERVATIONS: Final = 500
-"""In one entry, so that none is too large for a record."""
+MAX_TEXT: Final = 250_000
+"""Characters in one entry, beside those of its last observation, so that none is too large for a record."""
+LATEST_US: Final = 253_402_300_800_000_000
+"""The end of the year 9999: no later time can be written down."""
 
 
 class Cell(NamedTuple):
@@ -40,16 +41,24 @@ class Observation(NamedTuple):
 def observation_entries(project: str, feature: str, facts: Sequence[tuple[Fact, str]]) -> Iterator[Output]:
     """Return entries for a feature's facts with their request ids, in order of time."""
     ordered = sorted(facts, key=lambda pair: (pair[0].at_us, pair[0].mark))
-    for start in range(0, len(ordered), MAX_OBSERVATIONS):
-        part = ordered[start : start + MAX_OBSERVATIONS]
-        cells: dict[str, int] = {}
-        observations = []
-        for fact, request_id in part:
-            cell = as_text({"arm": fact.arm, "model": fact.model, "seen": fact.seen})
-            place = cells.setdefault(cell, len(cells))
-            observations.append([place, fact.at_us, fact.mark, request_id, fact.measured])
-        body = {"cells": [json.loads(cell) for cell in cells], "observations": observations}
-        yield _entry("observations", project, feature, part[-1][0].at_us, as_text(body))
+    cells: dict[str, int] = {}
+    made: list[str] = []
+    size = newest_us = 0
+    for fact, request_id in ordered:
+        if made and (len(made) >= MAX_OBSERVATIONS or size >= MAX_TEXT):
+            yield _entry("observations", project, feature, newest_us, _observations_text(cells, made))
+            cells, made, size = {}, [], 0
+        cell = as_body({"arm": fact.arm, "model": fact.model, "seen": fact.seen})
+        size += 0 if cell in cells else len(cell)
+        place = cells.setdefault(cell, len(cells))
+        made.append(as_body([place, fact.at_us, fact.mark, request_id, fact.measured]))
+        size, newest_us = size + len(made[-1]), fact.at_us
+    if made:
+        yield _entry("observations", project, feature, newest_us, _observations_text(cells, made))
+
+
+def _observations_text(cells: Mapping[str, int], observations: Sequence[str]) -> str:
+    return f'{{"cells":[{",".join(cells)}],"observations":[{",".join(observations)}]}}'
 
 
 def charter_entry(value: Mapping[str, Any], charter: Charter) -> Output:
@@ -63,12 +72,12 @@ def charter_entry(value: Mapping[str, Any], charter: Charter) -> Output:
         "arms": [[arm.name, arm.model, arm.enabled] for arm in charter.arms],
         "bounds": bounds,
     }
-    return _entry("charter", value["project"], value["feature"], value["occurred_at"], as_text(body))
+    return _entry("charter", value["project"], value["feature"], value["occurred_at"], as_body(body))
 
 
 def tick_entry(number: int, keys: Sequence[str], now_us: int) -> Output:
     """Return the time for one of the ledger's partitions, of which ``keys`` each choose one."""
-    body = as_text({"partitions": len(keys)})
+    body = as_body({"partitions": len(keys)})
     value = {"event_id": event_id("tick", number, now_us), "project": "", "occurred_at": now_us, "kind": "tick"}
     return Output(LEDGER, keys[number], EVENT, {**value, "body": body})
 
@@ -81,29 +90,32 @@ def _entry(kind: str, project: str, feature: str, at_us: int, body: str) -> Outp
     return Output(LEDGER, f"{project}/{feature}", EVENT, value)
 
 
-def as_text(value: Any) -> str:
-    """Return JSON; the same values give the same text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def body_of(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
-    """Return what an entry carries."""
-    try:
-        found = json.loads(value["body"])
-    except (ValueError, RecursionError):
-        return Reject("not_json", "body", "must be a JSON object")
-    return found if isinstance(found, dict) else Reject("not_json", "body", "must be a JSON object")
-
-
 def observations_in(body: Mapping[str, Any]) -> list[Observation] | Reject:
     """Return the observations of a body."""
     try:
         cells = [(Cell(each["arm"], each["model"]), each["seen"]) for each in body["cells"]]
         found = [
-            Observation(cells[place][0], int(at_us), str(mark), str(request), measured, cells[place][1])
+            Observation(cells[place][0], at_us, mark, request, measured, cells[place][1])
             for place, at_us, mark, request, measured in body["observations"]
         ]
-        sound = all(is_measure(name) and isfinite(value) for each in found for name, value in each.measured.items())
+        sound = all(_texts(arm, model, *seen, *seen.values()) for (arm, model), seen in cells) and all(
+            is_whole(each.at_us, LATEST_US) and _texts(each.mark, each.request_id) and _figures(each.measured)
+            for each in found
+        )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         return Reject("entry_invalid", "body", f"{type(error).__name__}: {error}"[:300])
-    return found if sound else Reject("entry_invalid", "body", "an unknown measure, or a value that is no number")
+    return found if sound else Reject("entry_invalid", "body", "an unknown measure, or a value out of its range")
+
+
+def is_whole(value: Any, most: int) -> TypeGuard[int]:
+    """Whether a value is a whole number from 1 to ``most``."""
+    return type(value) is int and 1 <= value <= most
+
+
+def _texts(*values: Any) -> bool:
+    return all(isinstance(each, str) for each in values)
+
+
+def _figures(measured: Mapping[str, Any]) -> bool:
+    """Whether all are known measures, with figures such as facts may have (``0 <= nan`` is false)."""
+    return all(is_measure(name) and 0 <= value < MOST for name, value in measured.items())

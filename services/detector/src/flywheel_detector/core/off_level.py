@@ -39,7 +39,8 @@ class Off:
         del self.trail[:-TRAIL]
 
     def lately(self, span_us: int) -> tuple[float, float, float]:
-        """Count, mean and standard error over the newest windows, at least so long and 20 observations."""
+        """Count, mean and standard error over the newest windows: as few of those remembered as span the time and hold
+        20 observations."""
         count, total, squares = 0.0, 0.0, 0.0
         newest_us = self.trail[-1][0] if self.trail else 0.0
         for start_us, n, part, of_squares in reversed(self.trail):
@@ -53,8 +54,9 @@ class Off:
         return count, mean, max(spread, self.scale) / sqrt(count)
 
     def is_over(self, span_us: int) -> bool:
-        """Whether the mean is surely nearer to what was expected than to what was seen at first."""
-        if self.kind != "level_change" or not self.trail or self.trail[-1][0] - self.trail[0][0] < span_us:
+        """Whether the mean is surely nearer to what was expected than to what was seen at first, the time after the
+        alarm at the earliest."""
+        if self.kind != "level_change" or not self.trail or self.trail[-1][0] - self.at_us < span_us:
             return False
         count, mean, error = self.lately(span_us)
         middle = (self.expected + self.observed) / 2.0

@@ -14,6 +14,7 @@ from flywheel_detector.core.measures import ARM_SHARE, Measure
 ALERTS: Final = "alerts"
 SILENCE: Final = "silence"
 _HOUR_US: Final = 3_600_000_000
+MAX_CHANGES: Final = 16
 _SMALL_SHARE: Final = 0.05
 """A cell with less of its feature's calls than this is no reason to wake anybody."""
 
@@ -102,7 +103,8 @@ def title_of(book: Book, scope: Mapping[str, str], what: str) -> str:
 
 
 def changed_before(book: Book, place: Place, since_us: int, until_us: int) -> list[str]:
-    """What changed in the hour before a time, or after it until it was noticed: charters and versions seen first."""
+    """What changed in the hour before a time, or after it until it was noticed: charters and versions seen first; the
+    newest 16."""
     found: list[tuple[int, str]] = []
     from_us = since_us - _HOUR_US
     for charter in book.charters[1:]:
@@ -111,7 +113,8 @@ def changed_before(book: Book, place: Place, since_us: int, until_us: int) -> li
         for name, versions in where.seen.items():
             first_us = min(versions.values())
             found += [(at, f"{name} {text}") for text, at in versions.items() if at > first_us]
-    return [f"{what} at {when(at)}" for at, what in sorted(set(found)) if from_us <= at <= until_us]
+    told = [f"{what} at {when(at)}" for at, what in sorted(set(found)) if from_us <= at <= until_us]
+    return told[-MAX_CHANGES:]
 
 
 def explained_by(parts: Sequence[tuple[str, float]]) -> str:

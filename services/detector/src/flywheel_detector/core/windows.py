@@ -1,4 +1,4 @@
-"""Windows of event time that are still open: exact counts and sums, and a sample that detectors are fed.
+"""Windows of event time that are still open: exact counts, and a sample that detectors are fed.
 
 The sample is the 16 observations with the smallest marks: marks are hashes of ids, so it is a random one, and the same
 in whatever order they came. Sixteen in ten seconds are more than the detectors' stated delays ask for; they see single
@@ -28,10 +28,9 @@ class Kept(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """One measure in a window: exact count and sum, and the sample."""
+    """One measure in a window: exact count, and the sample."""
 
     taken: int = 0
-    total: float = 0.0
     kept: tuple[Kept, ...] = ()
 
 
@@ -46,10 +45,10 @@ class Window:
     def add(self, observation: Observation) -> None:
         """Take in an observation; a repeat of one in the sample has no effect."""
         for name, value in observation.measured.items():
-            taken, total, kept = self.measured.get(name, Sampled())
+            taken, kept = self.measured.get(name, Sampled())
             made = Kept(observation.mark, observation.at_us, value, observation.request_id)
             if made not in kept:
-                self.measured[name] = Sampled(taken + 1, total + value, tuple(sorted([*kept, made])[:SAMPLE]))
+                self.measured[name] = Sampled(taken + 1, tuple(sorted([*kept, made])[:SAMPLE]))
 
     def sample(self, name: str) -> list[Seen]:
         """The sample of a measure, in order of time."""
@@ -64,7 +63,7 @@ class Window:
     def decode(cls, stored: bytes) -> Window:
         """Return the window of `encode`'s bytes."""
         found = json.loads(stored).items()
-        return cls({name: Sampled(n, total, tuple(Kept(*each) for each in kept)) for name, (n, total, kept) in found})
+        return cls({name: Sampled(taken, tuple(Kept(*each) for each in kept)) for name, (taken, kept) in found})
 
 
 class OpenWindows:
