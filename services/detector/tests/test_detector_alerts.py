@@ -114,13 +114,16 @@ def test_a_model_that_changes_under_its_name_is_named():
         dice = random.Random(f"length:{n}")
         later = n >= 600
         tokens = round(dice.lognormvariate(5 if later else 4, 0.3))
-        return [parts.call(n, at_s, output_tokens=tokens, response_model="gpt-4o-2" if later else "gpt-4o-1")]
+        model, policy = "gpt-4o-2" if later else "gpt-4o-1", n // 20
+        return [parts.call(n, at_s, output_tokens=tokens, response_model=model, policy_version=policy)]
 
     world = parts.World()
     world.play(0, 700, facts)
     (alert,) = [each for each in world.said("drift") if each["state"] == "firing"][:1]
     assert alert["attributes"]["measure"] == "output_tokens" and alert["severity"] == "info"
-    assert "response_model gpt-4o-2" in alert["attributes"]["changed_before"]
+    model, policy = alert["attributes"]["changed_before"].split("; ")
+    assert model == "response_model gpt-4o-2 at 2026-11-21T00:10:00Z"
+    assert policy.startswith("policy_version 3") and policy.endswith("before it)"), "what changes often is one line"
 
 
 def test_a_new_level_becomes_the_normal_one():

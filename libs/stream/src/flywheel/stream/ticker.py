@@ -23,10 +23,11 @@ TickEntry = Callable[[int, Sequence[str], int], Output]
 
 
 class Ticker:
-    """Writes the time into every partition of a ledger, while the intake of this process has read all there is.
+    """Writes the time into every partition of a ledger, while the intake of this process keeps up with its inputs.
 
-    Who judges only by these entries judges when what came before them is known. Several processes may tell the time;
-    an entry more does no harm. ``inputs``: the topics whose lag tells whether the intake has read everything.
+    Who judges only by these entries judges when what came before them, but for the last one or two seconds, is known.
+    Several processes may tell the time; an entry more does no harm. ``inputs``: the topics of which nothing may wait
+    for longer.
     """
 
     def __init__(
@@ -70,9 +71,9 @@ class Ticker:
         return [(topic, number) for topic in self._inputs_read for number in range(await self._bus.partitions(topic))]
 
     def caught_up(self, partitions: Sequence[tuple[str, int]]) -> bool:
-        """Whether nothing this process holds waits to be passed on; False before it looked once."""
-        lags = [self._metrics.value("lag_records", topic=t, partition=str(p)) for t, p in partitions]
-        seen = [lag for lag in lags if lag is not None]
+        """Whether nothing this process holds waits longer than from one look to the next; False before the first."""
+        found = [self._metrics.value_if_used("overdue_records", topic=t, partition=str(p)) for t, p in partitions]
+        seen = [records for records in found if records is not None]
         return bool(seen) and not any(seen)
 
 

@@ -2,7 +2,7 @@
 
 The ledger holds observations, charters and the time in one order. State and alerts are a function of that order alone:
 read again, in any batches, it gives the same bytes. Windows close, alerts are raised and resolved when the time is
-told, which it is only while stage 1 has passed on all there is.
+told, which it is only while stage 1 keeps up with what there is.
 """
 
 from __future__ import annotations

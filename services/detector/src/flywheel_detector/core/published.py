@@ -103,18 +103,21 @@ def title_of(book: Book, scope: Mapping[str, str], what: str) -> str:
 
 
 def changed_before(book: Book, place: Place, since_us: int, until_us: int) -> list[str]:
-    """What changed in the hour before a time, or after it until it was noticed: charters and versions seen first; the
-    newest 16."""
-    found: list[tuple[int, str]] = []
-    from_us = since_us - _HOUR_US
-    for charter in book.charters[1:]:
-        found.append((charter["at_us"], f"charter revision {charter['revision']}"))
+    """What changed in the hour before a time, or after it until it was noticed: of charters and of each thing that has
+    versions the newest seen first then, and how many more; the newest 16."""
+    found = {"charter revision": {str(each["revision"]): each["at_us"] for each in book.charters[1:]}}
     for where in [place, *(each for each in book.places.values() if not each.model and each is not place)]:
         for name, versions in where.seen.items():
-            first_us = min(versions.values())
-            found += [(at, f"{name} {text}") for text, at in versions.items() if at > first_us]
-    told = [f"{what} at {when(at)}" for at, what in sorted(set(found)) if from_us <= at <= until_us]
-    return told[-MAX_CHANGES:]
+            first_us, known = min(versions.values()), found.setdefault(name, {})
+            known.update((text, min(at, known.get(text, at))) for text, at in versions.items() if at > first_us)
+    told: list[tuple[int, str]] = []
+    for name, versions in found.items():
+        recent = sorted((at, text) for text, at in versions.items() if since_us - _HOUR_US <= at <= until_us)
+        if recent:
+            at, text = recent[-1]
+            more = f" ({len(recent) - 1} before it)" if len(recent) > 1 else ""
+            told.append((at, f"{name} {text} at {when(at)}{more}"))
+    return [text for _, text in sorted(told)][-MAX_CHANGES:]
 
 
 def explained_by(parts: Sequence[tuple[str, float]]) -> str:
