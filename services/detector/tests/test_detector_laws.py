@@ -82,6 +82,18 @@ def test_the_number_of_series_is_bounded():
     assert b'"evicted":[0,0]' not in book
 
 
+def test_no_window_stays_open_when_nothing_comes_any_more():
+    """Not that of a score which came when its own had closed, nor that of a clock that was ahead."""
+    world = parts.World(FEW)
+    world.play(0, 100, parts.failing(0.02, 1))
+    world.tick(300)
+    world.read([parts.score(95, 95, 0.5), parts.call(10**6, 500)], 310)
+    assert len(world.state.tables["open"]) == 2
+    world.tick(400)
+    world.tick(600)
+    assert not world.state.tables["open"]
+
+
 def test_no_more_series_are_held_while_windows_close():
     """A flood of names in one window: the least known go while it is being worked off, not after it."""
 

@@ -175,7 +175,7 @@ class _Batch:
     def _close(self, book: Book, alerting: Alerting, now_us: int, run_length: float) -> None:
         idle = now_us - book.arrived_us >= self._settings.idle_s * 1e6
         done_us = book.newest_us - round(self._settings.grace_s * 1e6) - self._window_us + 1
-        before_us = min(now_us, book.newest_us) + 1 if idle else done_us
+        before_us = max(now_us, book.closed_us) + 1 if idle else done_us
         called: dict[int, int] = {}
         for start_us, key, window in self._windows.take(book.key, before_us):
             book.closed_us = max(book.closed_us, start_us + self._window_us)
@@ -232,14 +232,15 @@ class _Batch:
 
     def write(self) -> None:
         """Put what changed into the state."""
-        self._windows.write()
         self._shelf.write()
         for key, book in sorted(self._books.items()):
             if not book.places and not book.charters and not book.alerts and book.closed_us:
                 self._state.delete("books", key)
+                self._windows.take(key, LATEST_US)
                 continue
             encoded = book.encode()
             if encoded != self._stored[key]:
                 self._state.put("books", key, encoded)
+        self._windows.write()
         for name, number in sorted(self._clock.items()):
             self._state.put("clock", name, str(number).encode())
