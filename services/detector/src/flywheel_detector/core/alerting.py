@@ -25,6 +25,8 @@ from flywheel_detector.core.series import Series
 from flywheel_detector.core.shelf import Shelf
 
 _RANK: Final = {"info": 0, "warning": 1, "critical": 2}
+FORGOTTEN: Final = "forgotten"
+"""Why an alert ended whose series went because there were too many, whether or not there is another by now."""
 _NEWS: Final = 0.1
 """Share of a deviation by which it must have changed to be said again."""
 
@@ -77,7 +79,7 @@ class Alerting:
     def _look_at(self, about: str, raised: Raised, now_us: int) -> None:
         place = self._book.places.get(raised.place)
         known = [] if place is None else [name for name in raised.measures if name in place.measures]
-        if not known:
+        if place is None or not known:
             self._forget(about, raised, now_us)
             return
         members = [self._shelf.series(self._book.key, raised.place, name) for name in known]
@@ -88,12 +90,12 @@ class Alerting:
         still = [series.measure.name for series in members if series.off is not None]
         if not still:
             del self._book.alerts[about]
-            self._say(raised, lead, "resolved", now_us, why=why or "over")
+            self._say(raised, lead, "resolved", now_us, why=why or FORGOTTEN)
             return
         raised.measures = still
         self._again(raised, self._shelf.series(self._book.key, raised.place, still[0]), now_us)
 
-    def _over(self, series: Series, place: Place | None, now_us: int) -> str:
+    def _over(self, series: Series, place: Place, now_us: int) -> str:
         """Why a series is not off its level any more, empty where it still is."""
         off = series.off
         if off is None:
@@ -105,7 +107,7 @@ class Alerting:
         if self._book.newest_us - off.at_us >= lasts_us:
             series.accept(self._state)
             return "the new normal"
-        if place is not None and now_us - place.arrived_us >= self._terms.quiet_us:
+        if now_us - place.arrived_us >= self._terms.quiet_us:
             series.end()
             return "no more data"
         return ""
@@ -126,7 +128,7 @@ class Alerting:
                 detail="too many series",
                 value=None,
                 window=None,
-                attributes={"measure": measure, "resolved_because": "forgotten"},
+                attributes={"measure": measure, "resolved_because": FORGOTTEN},
             )
         )
 
