@@ -29,7 +29,7 @@ from flywheel_detector.core import LEDGER, DetectFold
 from flywheel_detector.settings import DetectorSettings
 
 pytest_plugins = ["flywheel.local.fixtures"]
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]
 CODEC = Codec(LocalRegistry.load())
 FEATURES = ("f1", "f2", "f3")
 KILLED_AT = ("before_state_commit:6=crash", "after_state_commit:8=crash", "mid_outbox:5=crash")
@@ -105,7 +105,7 @@ async def observed(bootstrap: str) -> list[str]:
 async def settled(bootstrap: str, calls: int) -> None:
     """Wait until every call is on the ledger, what fired is resolved, and everything the ledger asks for was said."""
     loop = asyncio.get_running_loop()
-    last = loop.time() + 150
+    last = loop.time() + 300
     while loop.time() < last:
         await asyncio.sleep(1)
         alerts = await said(bootstrap, "alerts")
