@@ -22,6 +22,7 @@ IMAGES = {
     "bandit": Path("services/bandit"),
     "budget": Path("services/budget"),
     "controller": Path("services/controller"),
+    "detector": Path("services/detector"),
     "recorder": Path("services/recorder"),
     "local": Path("infra/local"),
 }

@@ -16,7 +16,7 @@ from flywheel.observe import Health, Metrics
 from flywheel.stream import Fold, MemoryBus, Outgoing, Runner, RunnerSettings, Sink, StepSpec, TopicPartition
 from flywheel.stream.kafka import partition_of
 
-SERVICES = ("ingest", "router", "bandit", "budget", "controller", "recorder")
+SERVICES = ("ingest", "router", "bandit", "budget", "controller", "detector", "recorder")
 NOW_MS = 1_795_219_300_000
 SETTINGS = RunnerSettings(poll_ms=5, backoff_s=0.02, backoff_max_s=0.1, commit_every_s=0.02)
 codec = Codec(LocalRegistry.load())

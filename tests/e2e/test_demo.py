@@ -70,7 +70,8 @@ def test_the_simulated_demo_reconciles_and_leaves_nothing_running(
     document = json.loads((home / "demo.json").read_text())
     assert document["source"] == "simulated"
     assert "simulated" in ended.stdout
-    for shown in ("always gpt4", "best of each phase", "joined outcomes", "SELECT"):
+    assert isinstance(document["noticed"], list)
+    for shown in ("always gpt4", "best of each phase", "joined outcomes", "What the detector noticed", "SELECT"):
         assert shown in ended.stdout
     check_shape(document, PER_PHASE)
     assert left_running(home) == []

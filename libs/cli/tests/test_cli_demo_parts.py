@@ -16,16 +16,20 @@ from flywheel.cli.demo.checking import (
     EVENT_VIEWS,
     OUTCOME_VIEW,
     Counts,
+    Noticed,
     compare_scores,
     count_everything,
+    noticed,
     questions,
     wait_for_rows,
 )
 from flywheel.cli.demo.playing import Choice, NotLearning, Pace, Played, Progress, play
 from flywheel.cli.demo.scoring import Score, Served, last_share, quantile, score_phase
 from flywheel.cli.demo.showing import Display, progress_line, show_result
-from flywheel.cli.demo.staging import DemoResult, load_charter, reward_rule, write_result
+from flywheel.cli.demo.staging import DemoResult, load_charter, reward_rule, watching_rules, write_result
 from flywheel.cli.questions import Rows
+from flywheel.control.rules import parse_rules
+from flywheel.control.shipped import default_rules
 from flywheel.testkit import Answer, ModelVersion, simulated_prime
 
 FAST = Pace(per_s=10_000, at_once=4, ahead=20, patience_s=0.3)
@@ -194,6 +198,25 @@ class TestChecking:
         warehouse.sums = (None, 0.02, 1.9)
         assert len(compare_scores(warehouse, "f", Score(1.0, 0.02, 1.9))) == 1
 
+    def test_what_was_noticed_is_told_once_with_what_was_proposed(self) -> None:
+        def ask(sql: str) -> Rows:
+            answers = {
+                "v_alerts": Rows(
+                    ("alert_id", "kind", "severity", "title", "at"), (), [
+                        ["a", "quality", "critical", "first", 20], ["b", "drift", "info", "other", 30],
+                        ["a", "quality", "critical", "again", 40],
+                    ],
+                ),
+                "v_actions": Rows(("alert_id", "kind", "arms"), (), [["a", "disable", ["gpt4"]]]),
+                "v_decisions": Rows(("at",), (), [[5], [15], [25]]),
+            }  # fmt: skip
+            return next(rows for view, rows in answers.items() if view in sql)
+
+        assert noticed(ask, "f") == (
+            Noticed(2, "quality", "critical", "first", "disable gpt4"),
+            Noticed(3, "drift", "info", "other", ""),
+        )
+
 
 class TestShowing:
     def test_the_progress_line_tells_shares_reward_and_lag(self) -> None:
@@ -222,6 +245,7 @@ class TestShowing:
             phases=phases,
             last_shares={"gpt4": 1.0, "gpt35": 0.0},
             fallbacks=3,
+            noticed=(Noticed(1090, "quality", "critical", "prime-check: worse", "disable gpt4"),),
             replay_seconds=1.0,
             answers=tuple((question, sql, Rows(("n",), ("UInt64",), [[1]])) for question, sql in asked),
             complaints=(),
@@ -235,9 +259,15 @@ class TestShowing:
         assert "simulated" in text
         for expected in ("Flywheel", "always gpt4", "always gpt35", "random", "best of each phase", "p50 1.0 ms"):
             assert expected in text
+        assert "prime-check: worse" in text and "disable gpt4" in text
         document = write_result(tmp_path, result)
         assert document.name == "demo.json"
         assert len(asked) == 3
+
+
+def test_the_demos_rules_are_the_default_ones_that_only_say_what_they_would_do() -> None:
+    rules = parse_rules(watching_rules())
+    assert rules.mode == "dry_run" and rules.rules == default_rules().rules
 
 
 def test_both_demo_charters_declare_the_arms_of_their_experiment() -> None:

@@ -16,7 +16,8 @@ from flywheel.observe import Health, Metrics, load_settings
 from flywheel.pricing import bundled_prices
 from flywheel.stream import MemoryBus, Output, Publisher
 from flywheel.stream.kafka import partition_of
-from flywheel_controller.adapters import Prices, partition_keys
+from flywheel.stream.ticker import partition_keys
+from flywheel_controller.adapters import Prices
 from flywheel_controller.core import INPUTS, LEDGER
 from flywheel_controller.settings import ControllerSettings
 from flywheel_controller.wiring import VERSION, run_stages, runner_specs

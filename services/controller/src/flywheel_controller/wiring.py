@@ -9,8 +9,8 @@ from flywheel.control.shipped import default_rules
 from flywheel.events import Codec, load_registry
 from flywheel.observe import Health, Metrics
 from flywheel.pricing import bundled_prices
-from flywheel.stream import Bus, Process, Stage, StepSpec, stages
-from flywheel_controller.adapters import Prices, Ticker, count_output
+from flywheel.stream import Bus, Process, Stage, StepSpec, Ticker, stages
+from flywheel_controller.adapters import Prices, count_output, tick
 from flywheel_controller.core import INPUTS, LEDGER, ActFold, IntakeFold
 from flywheel_controller.settings import ControllerSettings
 
@@ -42,7 +42,7 @@ async def run_stages(
     prices = Prices(await asyncio.to_thread(bundled_prices))
     intake = stages.runner_of(process, Stage(INTAKE, INPUTS, codec, IntakeFold(prices), count))
     act = stages.runner_of(process, Stage(ACT, (LEDGER,), codec, ActFold(default_rules()), count))
-    ticker = Ticker(bus, codec, metrics, tick_s=settings.tick_s, source=NAME)
+    ticker = Ticker(bus, codec, metrics, ledger=LEDGER, inputs=INPUTS, entry=tick, tick_s=settings.tick_s, source=NAME)
     for part in (INTAKE, ACT):
         health.set_ready(part, False, "starting")
     async with asyncio.TaskGroup() as group:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 
 class StateInvalid(ValueError):
     """A stored state that is not of this kind of detector; names the part."""
 
 
+_NUMBERS: Final = frozenset({int, float})
+
+
 class Stateful:
-    """A detector whose whole state is its slots: numbers, texts, lists of them, and parts that are ``Stateful``.
+    """A detector whose whole state is its slots: numbers, texts, parts that are ``Stateful``, lists of one of these.
 
     ``from_json(to_json())`` goes on exactly as the original would have: every later answer is the same float.
     """
@@ -36,7 +39,10 @@ class Stateful:
 def _plain(value: Any) -> Any:
     if isinstance(value, Stateful):
         return value.to_json()
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    # A list is of one kind; those of thousands of numbers are copied as they are.
+    return value.copy() if value and type(value[0]) in _NUMBERS else [_plain(each) for each in value]
 
 
 def _part(kind: type[Stateful] | None, value: Any) -> Any:

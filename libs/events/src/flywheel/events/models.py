@@ -362,6 +362,17 @@ class Decision(EventModel):
     encoding: str | None = None
 
 
+class DetectionEntry(EventModel):
+    """One entry of the ledger that the detector is a function of: observations, a charter, or the time."""
+
+    event_id: str
+    project: str
+    occurred_at: Micros
+    kind: str
+    feature: str = ""
+    body: str = ""
+
+
 class Evaluation(EventModel):
     """What an evaluator says of a call."""
 
@@ -650,6 +661,7 @@ MODELS: dict[str, type[EventModel]] = {
     "dead_letter": DeadLetter,
     "dead_letter_action": DeadLetterAction,
     "decision": Decision,
+    "detection_entry": DetectionEntry,
     "evaluation": Evaluation,
     "feedback": Feedback,
     "lease": Lease,

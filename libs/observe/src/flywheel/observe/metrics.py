@@ -49,6 +49,7 @@ CounterName = Literal[
     "leases_total",
     "budget_alerts_total",
     "actions_total",
+    "detector_alerts_total",
     "recorder_rows_total",
     "recorder_duplicates_total",
     "recorder_queries_total",
@@ -58,6 +59,7 @@ GaugeName = Literal[
     "build_info",
     "dependency_up",
     "lag_records",
+    "overdue_records",
     "stream_paused",
     "stream_pending_bytes",
     "stream_outbox_records",
@@ -135,6 +137,7 @@ DECLARATIONS: Final[tuple[Declaration, ...]] = (
     Declaration("http_requests_total", "counter", "HTTP requests answered.", ("route", "status")),
     Declaration("http_request_seconds", "histogram", "Time to answer an HTTP request.", ("route",)),
     Declaration("lag_records", "gauge", "Records not yet handled by this consumer.", ("topic", "partition")),
+    Declaration("overdue_records", "gauge", "Those of them that waited a second ago already.", ("topic", "partition")),
     Declaration("stream_records_total", "counter", "Records by how they ended.", ("topic", "verdict")),
     Declaration("stream_dead_letters_total", "counter", "Records sent to a dead-letter topic.", ("topic", "reason")),
     Declaration("stream_skipped_total", "counter", "Records skipped on purpose.", ("topic", "reason")),
@@ -184,6 +187,7 @@ DECLARATIONS: Final[tuple[Declaration, ...]] = (
     Declaration("policies_published_total", "counter", "Policy versions published.", ("feature",)),
     Declaration("leases_total", "counter", "Answers to holders of budgets.", ("budget", "reason")),
     Declaration("budget_alerts_total", "counter", "Alerts about budgets.", ("kind",)),
+    Declaration("detector_alerts_total", "counter", "Reports of what the detector noticed.", ("kind", "state")),
     Declaration("actions_total", "counter", "Steps of the controller's actions.", ("kind", "state")),
     Declaration("budget_spent_usd", "gauge", "Money spent in the present window.", ("budget",)),
     Declaration("budget_available_usd", "gauge", "Money that is neither spent nor held.", ("budget",)),
@@ -255,11 +259,13 @@ class Metrics:
 
     def value(self, name: MetricName, **labels: LabelValue) -> float:
         """The current value of a counter or gauge, or the number of observations of a histogram; 0 when never used."""
+        return self.value_if_used(name, **labels) or 0.0
+
+    def value_if_used(self, name: MetricName, **labels: LabelValue) -> float | None:
+        """The same, None when never used."""
         kind = self._declared[name].kind
         suffix = "_count" if kind == "histogram" else ""
-        sample = f"{PREFIX}_{name}{suffix}"
-        found = self.registry.get_sample_value(sample, {k: str(v) for k, v in labels.items()})
-        return 0.0 if found is None else found
+        return self.registry.get_sample_value(f"{PREFIX}_{name}{suffix}", {k: str(v) for k, v in labels.items()})
 
     def exposition(self) -> bytes:
         """The Prometheus text format of everything recorded so far."""

@@ -32,7 +32,8 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The table of each recorded event. ``arm_summary`` is internal to the bandit, ``budget_entry`` and ``lease`` to the
-budget service and those who hold money, ``control_entry`` to the controller: these are not recorded."""
+budget service and those who hold money, ``control_entry`` to the controller, ``detection_entry`` to the detector: these
+are not recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The runner: ports, the aiokafka shell, the in-memory bus, local state."""
 
+from flywheel.stream.bodies import as_body, body_of
 from flywheel.stream.errors import Fatal, Revoked, Unavailable
 from flywheel.stream.forms import check_form
 from flywheel.stream.kafka import KafkaBus
@@ -12,6 +13,7 @@ from flywheel.stream.stages import Process, Stage
 from flywheel.stream.state import ShardState, state_digest
 from flywheel.stream.steps import StepSpec
 from flywheel.stream.table import CompactedTable
+from flywheel.stream.ticker import Ticker
 from flywheel.stream.types import (
     Event,
     FoldResult,
@@ -53,9 +55,12 @@ __all__ = [
     "Stage",
     "StateView",
     "StepSpec",
+    "Ticker",
     "TopicPartition",
     "Unavailable",
     "Verdict",
+    "as_body",
+    "body_of",
     "check_form",
     "state_digest",
 ]

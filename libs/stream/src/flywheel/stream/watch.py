@@ -44,6 +44,7 @@ class Watch:
         self._progress_at = self.turned_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.begin: dict[TopicPartition, int] = {}
+        self._ends: Offsets = {}
 
     def start(self) -> None:
         """Begin to look."""
@@ -84,6 +85,7 @@ class Watch:
             await asyncio.sleep(min(1.0, self._after_s / 4))
             self._health.beat(self._name, self._after_s)
             held = sorted(self._consumer.assignment())
+            self._leave(held)
             if not held:
                 self.progress()  # nothing is ours, or the broker is away and the loop says so
                 continue
@@ -99,9 +101,22 @@ class Watch:
     def _lag(self, ends: Offsets) -> Offsets:
         done = self._done()
         lag = {p: max(0, end - done.get(p, self.begin.get(p, 0))) for p, end in ends.items()}
-        for partition, records in lag.items():
-            self._metrics.gauge("lag_records", records, topic=partition.topic, partition=partition.partition)
+        for partition, end in ends.items():
+            # While records keep coming some always wait; what waited a second ago already tells who is behind.
+            newer = max(0, end - self._ends.get(partition, end))
+            self._show(partition, lag[partition], max(0, lag[partition] - newer))
+        self._ends = ends
         return lag
+
+    def _leave(self, held: Sequence[TopicPartition]) -> None:
+        """What waits in partitions that others hold now does not wait here."""
+        for partition in set(self._ends) - set(held):
+            self._show(partition, 0, 0)
+        self._ends = {partition: end for partition, end in self._ends.items() if partition in held}
+
+    def _show(self, partition: TopicPartition, lag: int, overdue: int) -> None:
+        self._metrics.gauge("lag_records", lag, topic=partition.topic, partition=partition.partition)
+        self._metrics.gauge("overdue_records", overdue, topic=partition.topic, partition=partition.partition)
 
     def _judge(self, lag: Offsets) -> None:
         behind = [partition for partition, records in lag.items() if records and partition not in self._waits]

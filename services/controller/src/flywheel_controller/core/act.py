@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 from flywheel.control import Record, RulesInvalid, Tree, parse_rules
-from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, check_form
+from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, body_of, check_form
 from flywheel_controller.core.book import Book, Declared
 from flywheel_controller.core.desk import Desk
 from flywheel_controller.core.ground import Charters, Place
-from flywheel_controller.core.ledger import KINDS, LEDGER, alert_in, body_of, declared_in
+from flywheel_controller.core.ledger import KINDS, LEDGER, alert_in, declared_in
 
 FORM: Final = 1
 """Of the state; another one when what the tables hold changes."""

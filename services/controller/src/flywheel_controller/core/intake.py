@@ -8,8 +8,8 @@ from typing import Any, Final
 from flywheel.control import ControlInvalid, Record, RulesInvalid, parse_rules
 from flywheel.events import event_id
 from flywheel.policy import CharterInvalid, parse_charter
-from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
-from flywheel_controller.core.ledger import LEDGER, alert_body, as_body, figure
+from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, as_body
+from flywheel_controller.core.ledger import LEDGER, alert_body, figure
 from flywheel_controller.core.published import OWN_ALERTS
 
 INPUTS: Final = ("alerts", "charters", "policies", "controls", "control-rules")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,20 +14,6 @@ KINDS: Final = ("alert", "charter", "policy", "control", "rules", "tick")
 MAX_NAME: Final = 512
 MAX_SCOPE: Final = 32
 MAX_TITLE: Final = 300
-
-
-def body_of(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
-    """Return what an entry carries."""
-    try:
-        found = json.loads(value["body"])
-    except (ValueError, RecursionError):
-        return Reject("not_json", "body", "must be a JSON object")
-    return found if isinstance(found, dict) else Reject("not_json", "body", "must be a JSON object")
-
-
-def as_body(value: Mapping[str, Any]) -> str:
-    """Return values as the text of a body; the same values give the same text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def figure(value: Any) -> float | None:

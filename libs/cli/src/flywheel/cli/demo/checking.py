@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,39 @@ class Counts:
     rows: int
     outcomes: int
     complaints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """An alert as it was told first: at which of the replay's requests, and what the controller would have done."""
+
+    at_request: int
+    kind: str
+    severity: str
+    title: str
+    proposed: str
+
+
+def noticed(ask: Ask, feature: str) -> tuple[Noticed, ...]:
+    """The alerts about a feature, in order of time: those that ClickHouse holds by now."""
+    rows = ask(
+        "SELECT alert_id, kind, severity, title, toUnixTimestamp64Micro(occurred_at) AS at FROM v_alerts "
+        f"WHERE scope['feature'] = '{feature}' AND state = 'firing' ORDER BY at, event_id"
+    ).dicts()
+    steps = ask(
+        f"SELECT arrayJoin(cause) AS alert_id, kind, arms FROM v_actions WHERE feature = '{feature}' "
+        "AND state = 'proposed' ORDER BY occurred_at, event_id"
+    ).dicts()
+    proposed = {step["alert_id"]: " ".join([step["kind"], *step["arms"]]) for step in steps}
+    calls = ask(
+        f"SELECT toUnixTimestamp64Micro(occurred_at) AS at FROM v_decisions WHERE feature = '{feature}' ORDER BY at"
+    ).rows
+    times = [int(at) for (at,) in calls]
+    first = {row["alert_id"]: row for row in reversed(rows)}
+    return tuple(
+        Noticed(bisect_right(times, int(row["at"])), row["kind"], row["severity"], row["title"], proposed.get(key, ""))
+        for key, row in sorted(first.items(), key=lambda pair: (int(pair[1]["at"]), pair[0]))
+    )
 
 
 def wait_for_rows(

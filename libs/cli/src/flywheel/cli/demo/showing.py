@@ -118,6 +118,12 @@ def show_result(console: Console, result: DemoResult) -> None:
     facts = table(["", ""], rows)
     facts.show_header = False
     console.print(facts)
+    console.print("\nWhat the detector noticed, and what the controller would have done (dry run)", style="bold")
+    if result.noticed:
+        rows = [[str(n.at_request), n.severity, n.title, n.proposed] for n in result.noticed]
+        console.print(table(["request", "severity", "alert", "proposed"], rows))
+    else:
+        console.print("nothing", style="dim")
     for question, sql, answer in result.answers:
         console.print(f"\n{question}", style="bold")
         console.print(sql, style="dim", markup=False)

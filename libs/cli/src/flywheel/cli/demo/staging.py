@@ -5,23 +5,34 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import orjson
 import uvloop
 
 from flywheel.cli.addresses import Addresses
-from flywheel.cli.demo.checking import Counts, compare_scores, count_everything, questions, wait_for_rows
+from flywheel.cli.controlling import apply_rules
+from flywheel.cli.demo.checking import (
+    Counts,
+    Noticed,
+    compare_scores,
+    count_everything,
+    noticed,
+    questions,
+    wait_for_rows,
+)
 from flywheel.cli.demo.playing import Pace, Played, Progress, play
 from flywheel.cli.demo.scoring import PhaseScores, RewardOf, as_json, last_share, quantile, score, score_phase
 from flywheel.cli.demo.wheel import RunningWheel
 from flywheel.cli.publishing import apply_charter
 from flywheel.cli.questions import Rows, ask
+from flywheel.control.shipped import default_rules_text
 from flywheel.events.declarations import schemas_dir
 from flywheel.local.errors import LocalError
 from flywheel.local.runtime import Runtime
@@ -30,6 +41,8 @@ from flywheel.testkit import Answer, Experiment
 
 LAST = 300
 POLICY_S = 60.0
+DETECTOR: Final[Mapping[str, str]] = MappingProxyType({"FLYWHEEL_WINDOW_S": "0.2", "FLYWHEEL_TICK_S": "0.5"})
+"""Months are played in half a minute: at the windows of ten seconds that are shipped nothing would be noticed in it."""
 
 
 class DemoFailed(RuntimeError):
@@ -59,6 +72,7 @@ class DemoResult:
     phases: tuple[PhaseScores, ...]
     last_shares: dict[str, float]
     fallbacks: int
+    noticed: tuple[Noticed, ...]
     replay_seconds: float
     answers: tuple[tuple[str, str, Rows], ...]
     complaints: tuple[str, ...]
@@ -87,11 +101,18 @@ class DemoResult:
                 for p in self.phases
             ],
             "shares": shares | {f"last_{LAST}": {arm: round(share, 4) for arm, share in self.last_shares.items()}},
+            "noticed": [{"kind": n.kind, "severity": n.severity, "title": n.title} for n in self.noticed],
             "seed": self.seed,
             "models": {
                 phase.name: {role: phase.models[arm].name for role, arm in roles.items()} for phase in experiment.phases
             },
         }
+
+
+def watching_rules() -> str:
+    """The default rules in dry run: the controller says what it would do and leaves the traffic to the policy, which
+    is what the demo shows."""
+    return default_rules_text().replace("mode: act\n", "mode: dry_run\n", 1)
 
 
 def load_charter(experiment: Experiment) -> tuple[Charter, str]:
@@ -125,7 +146,7 @@ def run_demo(plan: DemoPlan, *, step: Callable[[str], None], on_change: Callable
     folder = plan.folder / "demo"
     # The counts hold only for a system that starts empty.
     shutil.rmtree(folder, ignore_errors=True)
-    with Runtime(folder, progress=step) as runtime:
+    with Runtime(folder, environ={"detector": DETECTOR}, progress=step) as runtime:
         addresses = Addresses(**{name: runtime.addresses[name] for name in ("kafka", "ingest", "router", "clickhouse")})
         try:
             watched = _watched(runtime, on_change)
@@ -167,6 +188,8 @@ async def _play_all(
     step: Callable[[str], None],
     on_change: Callable[[Progress], None],
 ) -> Played:
+    await apply_rules(addresses.kafka, charter.project, watching_rules())
+    step("the controller only proposes (mode: dry_run)")
     applied = await apply_charter(addresses.kafka, charter, text)
     step(f"charter of {applied.feature} published, revision {applied.revision}")
     async with RunningWheel(addresses, charter) as wheel:
@@ -204,6 +227,7 @@ def _judge(plan: DemoPlan, charter: Charter, played: Played, addresses: Addresse
         phases=scores,
         last_shares={arm: last_share(served, arm, LAST) for arm in plan.experiment.arms},
         fallbacks=sum(s.fallback for s in served),
+        noticed=noticed(put, feature),
         replay_seconds=played.seconds,
         answers=tuple((question, sql, put(sql)) for question, sql in questions(feature)),
         complaints=(*counts.complaints, *sums),

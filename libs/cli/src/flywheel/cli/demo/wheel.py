@@ -17,11 +17,13 @@ from flywheel.testkit import Answer
 
 
 class RunningWheel:
-    """Decides and reports through ``flywheel.client``, over HTTP. Recorded latencies are reported, not slept."""
+    """Decides and reports through ``flywheel.client``, over HTTP. Recorded latencies are reported, not slept. The model
+    asked for is the arm's, whichever version of it answered."""
 
     def __init__(self, addresses: Addresses, charter: Charter) -> None:
         self._charter = charter
         (self._quality,) = charter.quality
+        self._models = {arm.name: arm.model.partition("/")[2] for arm in charter.arms}
         self._router = httpx.AsyncClient(base_url=addresses.router, timeout=10, trust_env=False)
         self._decisions: dict[str, Decision] = {}
         self._client = AsyncFlywheel(
@@ -51,9 +53,9 @@ class RunningWheel:
 
     async def report(self, request_id: str, choice: Choice, answer: Answer) -> None:
         decision = self._decisions.pop(request_id)
-        model = answer.model
-        with self._client.call(decision, model=model.name, provider=model.provider, operation="CHAT") as call:
-            call.answer(model=model.name)
+        asked, provider = self._models[choice.arm], answer.model.provider
+        with self._client.call(decision, model=asked, provider=provider, operation="CHAT") as call:
+            call.answer(model=answer.model.name)
             call.usage(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens)
             if not answer.tokens_counted:
                 call.attributes(usage="estimated")

@@ -1,0 +1,1 @@
+"""The detector: notices what changed in calls and scores, and says so on alerts."""
