@@ -22,6 +22,7 @@ IMAGES = {
     "bandit": Path("services/bandit"),
     "budget": Path("services/budget"),
     "controller": Path("services/controller"),
+    "monitor": Path("services/monitor"),
     "recorder": Path("services/recorder"),
     "local": Path("infra/local"),
 }

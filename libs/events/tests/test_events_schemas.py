@@ -17,7 +17,7 @@ from flywheel.events.errors import SchemaInvalid
 from flywheel.events.examples import examples
 from flywheel.events.generate import TARGET, render
 
-SOURCES = {"producers", "ingest", "router", "client", "bandit", "budget", "controller", "recorder", "cli"}
+SOURCES = {"producers", "ingest", "router", "client", "bandit", "budget", "controller", "monitor", "recorder", "cli"}
 EVENTS = sorted({v.event for v in versions()})
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from flywheel.events import Codec
@@ -45,9 +44,18 @@ class Kept(Protocol):
 class Monitor:
     """Counts records into windows and looks at the burn rates."""
 
-    def __init__(self, kept: Kept, charters: Charters, roster: Roster, codec: Codec, metrics: Metrics) -> None:
-        self.kept, self.charters, self.roster = kept, charters, roster
-        self._codec, self._metrics = codec, metrics
+    def __init__(
+        self,
+        *,
+        kept: Kept,
+        charters: Charters,
+        roster: Roster,
+        codec: Codec,
+        metrics: Metrics,
+        clock_us: Callable[[], int],
+    ) -> None:
+        self.kept, self.charters, self.roster, self.metrics = kept, charters, roster, metrics
+        self._codec, self._clock_us = codec, clock_us
         self.newest_us = 0
         """The newest time at which the broker took a record that is counted."""
         self.read: dict[tuple[str, int], int] = {}
@@ -61,18 +69,18 @@ class Monitor:
             if isinstance(found, Reading):
                 placed.append((Place(record.topic, record.partition, record.offset), found))
                 for field in found.odd:
-                    self._metrics.count("monitor_odd_values_total", 1, field=field)
+                    self.metrics.count("monitor_odd_values_total", 1, field=field)
             else:
-                self._metrics.count("monitor_records_total", 1, topic=record.topic, verdict=found.reason)
+                self.metrics.count("monitor_records_total", 1, topic=record.topic, verdict=found.reason)
             self.newest_us = max(self.newest_us, record.timestamp_ms * 1000)
             self.read[record.topic, record.partition] = record.offset + 1
         if not placed:
             return
-        folded = fold(placed, self.roster, self.kept, max(self.newest_us, time.time_ns() // 1000))
+        folded = fold(placed, self.roster, self.kept, max(self.newest_us, self._clock_us()))
         topic = records[0].topic
         for verdict, n in (("counted", folded.counted), ("repeated", folded.repeated), ("too_late", folded.late)):
             if n:
-                self._metrics.count("monitor_records_total", n, topic=topic, verdict=verdict)
+                self.metrics.count("monitor_records_total", n, topic=topic, verdict=verdict)
 
     def _reading(self, record: RawRecord) -> Reading | Refused:
         event = decode(self._codec, record)
@@ -90,8 +98,8 @@ class Monitor:
         """Forget what is no longer kept, and whose series it was."""
         self.roster.declare(self.charters.features)
         self.roster.keep(self.kept.sweep(now_us))
-        self._metrics.gauge("monitor_series", len(self.roster))
-        self._metrics.gauge("monitor_windows", len(self.kept))
+        self.metrics.gauge("monitor_series", len(self.roster))
+        self.metrics.gauge("monitor_windows", len(self.kept))
 
     def look(self, now_us: int, terms: Terms) -> None:
         """Judge every objective at a time; what changed stands in the tables, not yet told."""
@@ -129,6 +137,6 @@ class Monitor:
             standing = standings.get(name)
             if standing is not None and standing.said == output.value:
                 self.kept.stand(name, standing.marked_told())
-            self._metrics.count(
+            self.metrics.count(
                 "monitor_alerts_total", 1, severity=output.value["severity"], state=output.value["state"]
             )  # fmt: skip

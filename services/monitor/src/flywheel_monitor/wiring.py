@@ -27,6 +27,11 @@ SWEEP_S: Final = 60.0
 log = logger("monitor.wiring")
 
 
+def wall_clock_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
 class Around(NamedTuple):
     """The process around the monitor."""
 
@@ -55,7 +60,7 @@ class Running:
         behind must not take what it has not read yet for silence."""
         if self.behind > self.around.settings.batch_records:
             return self.monitor.newest_us
-        return time.time_ns() // 1000
+        return wall_clock_us()
 
     def state(self) -> dict[str, Any]:
         """How much of the log the pages stand for."""
@@ -111,7 +116,9 @@ def _build(around: Around, partitions: int, charters: Charters) -> Running:
     needed = Codec(load_registry(settings.schema_registry_url), only=NEEDED)
     roster = Roster(settings.most_series, settings.most_series_of_project)
     roster.declare(charters.features)
-    monitor = Monitor(tables, charters, roster, needed, around.metrics)
+    monitor = Monitor(
+        kept=tables, charters=charters, roster=roster, codec=needed, metrics=around.metrics, clock_us=wall_clock_us
+    )
     follow(app, made, monitor.take)
     return Running(around, app, tables, monitor)
 
@@ -124,7 +131,7 @@ async def _run_app(running: Running, publisher: Publisher) -> None:
         if not await _unless(stop, _started(app, starting)):
             return
         await publisher.start()
-        running.monitor.sweep(time.time_ns() // 1000)
+        running.monitor.sweep(wall_clock_us())
         health.set_ready("tables", True)
         group.create_task(serve(pages_app(running.monitor, running.state), settings.host, settings.port, stop=stop))
         await _look(running, publisher)
