@@ -138,16 +138,25 @@ def follow(app: Any, settings: AppSettings, on_batch: OnBatch) -> None:
         topic = app.topic(
             name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True
         )
-        app.agent(topic, name=f"read-{name}", concurrency=1)(_reader(settings, on_batch))
+        app.agent(topic, name=f"read-{name}", concurrency=1)(_reader(app, settings, on_batch))
     app.finalize()
 
 
-def _reader(settings: AppSettings, on_batch: OnBatch) -> Any:
+def _reader(app: Any, settings: AppSettings, on_batch: OnBatch) -> Any:
     async def read(stream: Any) -> None:
         async for events in stream.take_events(settings.batch_records, within=settings.batch_within_s):
             on_batch([_raw(event.message) for event in events])
+            await _sent(app.producer)
 
     return read
+
+
+async def _sent(producer: Any) -> None:
+    """Return when the broker has what the tables changed. Faust acknowledges the batch after this, and flushes before
+    it commits too, but there it gives up when nothing could be sent for a tenth of a second."""
+    await producer.flush()
+    while producer.buffer.size:
+        await producer.flush()
 
 
 def _raw(message: Any) -> RawRecord:
