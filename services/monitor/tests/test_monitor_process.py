@@ -14,8 +14,8 @@ from flywheel.observe import Metrics
 from flywheel.stream import RawRecord
 from flywheel_monitor.core.alerting import Terms
 from flywheel_monitor.core.objectives import Charters
-from flywheel_monitor.core.series import Roster
-from flywheel_monitor.core.spans import DAY_US
+from flywheel_monitor.core.series import Roster, Series
+from flywheel_monitor.core.spans import DAY_US, MINUTE_US
 from flywheel_monitor.monitor import NEEDED, Monitor
 from flywheel_monitor.pages import pages_app
 from flywheel_monitor.settings import MonitorSettings
@@ -58,6 +58,15 @@ def calls(statuses: Iterable[str], first: int = 0) -> list[RawRecord]:
         )
         for n, status in enumerate(statuses)
     ]  # fmt: skip
+
+
+def look(monitor: Monitor, now_us: int, terms: Terms) -> list[Series]:
+    """What a tick does; returns which features it looked at."""
+    due = monitor.due(now_us)
+    for series in due:
+        monitor.look(series, now_us, terms)
+    monitor.end_undeclared(now_us)
+    return due
 
 
 async def page(monitor: Monitor, path: str) -> httpx.Response:
@@ -142,31 +151,44 @@ async def test_a_parameter_that_cannot_be_used_is_named(monitor, path, field, me
 def test_an_alert_is_told_until_the_log_has_it_and_over_with_its_objective(monitor):
     monitor.take(calls(["OK"] * 50 + ["ERROR"] * 50))
     terms = Terms(quiet_us=0)
-    monitor.look(NOW_US, terms)
+    look(monitor, NOW_US, terms)
     first = monitor.untold()
     assert [output.value["severity"] for _, output in sorted(first.items())] == ["critical", "warning"]
-    monitor.look(NOW_US + 1, terms)
+    look(monitor, NOW_US + 1, terms)
     assert monitor.untold() == first  # not acknowledged: told again as it was
     monitor.told(first)
     assert monitor.untold() == {}
 
     monitor.charters.update("acme/answers", charter("[]", revision=2))
-    monitor.look(NOW_US + 2, terms)
+    look(monitor, NOW_US + 2, terms)
     over = monitor.untold()
     assert {output.value["state"] for output in over.values()} == {"resolved"}
     assert {o.value["alert_id"] for o in over.values()} == {o.value["alert_id"] for o in first.values()}
     monitor.told(over)
-    monitor.look(NOW_US + 3, terms)
+    look(monitor, NOW_US + 3, terms)
     assert monitor.kept.standings() == {}
 
 
 def test_an_alert_is_over_when_its_windows_are_empty(monitor):
     monitor.take(calls(["ERROR"] * 50))
     terms = Terms(quiet_us=0)
-    monitor.look(NOW_US, terms)
+    look(monitor, NOW_US, terms)
     monitor.told(monitor.untold())
-    monitor.look(NOW_US + 5 * DAY_US, terms)
+    look(monitor, NOW_US + 5 * DAY_US, terms)
     assert {output.value["state"] for output in monitor.untold().values()} == {"resolved"}
+
+
+def test_a_feature_is_looked_at_when_something_happened_and_when_a_minute_begins(monitor):
+    terms, answers = Terms(quiet_us=MINUTE_US), [Series("acme", "answers")]
+    assert look(monitor, NOW_US, terms) == answers
+    assert look(monitor, NOW_US + 1, terms) == []
+    monitor.take(calls(["OK"] * 50))
+    assert look(monitor, NOW_US + 2, terms) == answers
+    assert look(monitor, NOW_US + 3, terms) == []
+    assert look(monitor, NOW_US + MINUTE_US, terms) == answers
+    monitor.take(calls(["ERROR"] * 50, first=100))
+    assert look(monitor, NOW_US + MINUTE_US + 1, terms) == answers
+    assert look(monitor, NOW_US + MINUTE_US + 2, terms) == answers  # it fires, so its end is waited for
 
 
 def test_the_terms_are_those_of_the_settings():

@@ -12,10 +12,11 @@ from flywheel.stream.records import decode
 from flywheel_monitor.core.alerting import Standing, Terms, alert_name, alert_output, ended, step
 from flywheel_monitor.core.burning import SEVERITIES
 from flywheel_monitor.core.fold import Place, Slot, fold
-from flywheel_monitor.core.looking import burns_of
+from flywheel_monitor.core.looking import burns_of, windows_of
 from flywheel_monitor.core.objectives import Charters
 from flywheel_monitor.core.readings import Reading, Refused, call_reading, decision_reading
 from flywheel_monitor.core.series import Roster, Series
+from flywheel_monitor.core.spans import MINUTE_US
 
 NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "llm_call": (
@@ -60,10 +61,13 @@ class Monitor:
         """The newest time at which the broker took a record that is counted."""
         self.read: dict[tuple[str, int], int] = {}
         """By topic and partition, the offset that is counted next."""
+        self._touched: set[Series] = set()
+        self._minute = 0
 
     def take(self, records: Sequence[RawRecord]) -> None:
         """Count a batch. What cannot be read is counted as such; the recorder dead-letters the same record."""
         placed: list[tuple[Place, Reading]] = []
+        self.roster.declare(self.charters.features)
         for record in records:
             found = self._reading(record)
             if isinstance(found, Reading):
@@ -77,6 +81,7 @@ class Monitor:
         if not placed:
             return
         folded = fold(placed, self.roster, self.kept, max(self.newest_us, self._clock_us()))
+        self._touched.update(slot.series for slot in folded.slots if not slot.series.arm)
         topic = records[0].topic
         for verdict, n in (("counted", folded.counted), ("repeated", folded.repeated), ("too_late", folded.late)):
             if n:
@@ -96,30 +101,51 @@ class Monitor:
 
     def sweep(self, now_us: int) -> None:
         """Forget what is no longer kept, and whose series it was."""
-        self.roster.declare(self.charters.features)
         self.roster.keep(self.kept.sweep(now_us))
         self.metrics.gauge("monitor_series", len(self.roster))
         self.metrics.gauge("monitor_windows", len(self.kept))
 
-    def look(self, now_us: int, terms: Terms) -> None:
-        """Judge every objective at a time; what changed stands in the tables, not yet told."""
+    def due(self, now_us: int) -> list[Series]:
+        """The features whose objectives have to be looked at: all when a minute begins, for their windows have moved;
+        in between those that counted something, or whose alert waits for its end."""
+        touched, self._touched = self._touched, set()
+        minute = now_us // MINUTE_US
+        everything, self._minute = minute != self._minute, minute
+        firing = {name for name, standing in self.kept.standings().items() if standing.firing}
+        return sorted(
+            {
+                objective.series
+                for objective in self.charters.objectives
+                if everything
+                or objective.series in touched
+                or any(alert_name(objective, severity) in firing for severity in SEVERITIES)
+            }
+        )
+
+    def look(self, series: Series, now_us: int, terms: Terms) -> None:
+        """Judge the objectives of a feature at a time; what changed stands in the tables, not yet told."""
         standings = self.kept.standings()
-        declared: set[str] = set()
-        for objective in self.charters.objectives:
-            burns = burns_of(self.kept, self.kept.partitions, objective, now_us)
+        windows = windows_of(self.kept, self.kept.partitions, now_us)
+        for objective in self.charters.objectives_of(series):
+            burns = burns_of(windows, objective)
             for severity in SEVERITIES:
                 name = alert_name(objective, severity)
-                declared.add(name)
                 before = standings.get(name)
                 own = [burning for burning in burns if burning.rule.severity == severity]
                 after = step(objective, severity, own, before, now_us=now_us, terms=terms)
                 if after is not before:
                     self.kept.stand(name, after)
-        for name in standings.keys() - declared:
-            over = ended(standings[name], now_us)
+
+    def end_undeclared(self, now_us: int) -> None:
+        """End the alerts whose objective is no longer declared, and forget those that are told."""
+        declared = {alert_name(each, severity) for each in self.charters.objectives for severity in SEVERITIES}
+        for name, standing in self.kept.standings().items():
+            if name in declared:
+                continue
+            over = ended(standing, now_us)
             if over is not None:
                 self.kept.stand(name, over)
-            elif standings[name].told:
+            elif standing.told:
                 self.kept.stand(name, None)
 
     def untold(self) -> dict[str, Output]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flywheel.policy.declared_values import seconds_of
-from flywheel_monitor.core.looking import sli_page, slo_page, window_of
+from flywheel_monitor.core.looking import sli_page, slo_page, windows_of
 from flywheel_monitor.core.spans import MINUTE_US, grain_for
 from flywheel_monitor.monitor import Monitor
 
@@ -30,8 +30,7 @@ class _Wrong(ValueError):
 
 
 def pages_app(monitor: Monitor, state: State) -> Starlette:
-    """``/v1/slis`` and ``/v1/slos``; 400 with the field for a parameter that cannot be used, 503 until the tables are
-    read."""
+    """``/v1/slis`` and ``/v1/slos``; 400 with the field for a parameter that cannot be used."""
 
     async def slis(request: Request) -> Response:
         return _answer(request, lambda: _slis(monitor, request, state()))
@@ -63,8 +62,9 @@ def _slis(monitor: Monitor, request: Request, state: dict[str, Any]) -> dict[str
         and all(getattr(series, name) == asked[name] for name in _FILTERS if name in asked)
     )
     now_us = state["now_us"]
-    windows = [(each, window_of(monitor.kept, monitor.kept.partitions, each, length_us, now_us)) for each in chosen]
-    return state | {"slis": [sli_page(each, window, length_us, now_us) for each, window in windows if window.counts]}
+    windows = windows_of(monitor.kept, monitor.kept.partitions, now_us)
+    found = [(each, windows(each, length_us)) for each in chosen]
+    return state | {"slis": [sli_page(each, window, length_us, now_us) for each, window in found if window.counts]}
 
 
 def _slos(monitor: Monitor, request: Request, state: dict[str, Any]) -> dict[str, Any]:
@@ -75,8 +75,8 @@ def _slos(monitor: Monitor, request: Request, state: dict[str, Any]) -> dict[str
         for each in monitor.charters.objectives
         if all(getattr(each.series, name) == value for name, value in asked.items())
     ]
-    kept = monitor.kept
-    return state | {"slos": [slo_page(kept, kept.partitions, each, standings, state["now_us"]) for each in chosen]}
+    windows = windows_of(monitor.kept, monitor.kept.partitions, state["now_us"])
+    return state | {"slos": [slo_page(windows, each, standings, state["now_us"]) for each in chosen]}
 
 
 def _asked(request: Request, known: tuple[str, ...]) -> dict[str, str]:

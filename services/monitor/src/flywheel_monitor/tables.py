@@ -27,11 +27,11 @@ from flywheel.stream import RawRecord
 from flywheel_monitor.core.alerting import Standing
 from flywheel_monitor.core.fold import Slot
 from flywheel_monitor.core.series import Series
-from flywheel_monitor.core.spans import DAY_US, GRAINS, Grain
+from flywheel_monitor.core.spans import GRAINS, Grain
 
 TOPICS: Final = ("llm-calls", "llm-decisions")
 SESSION_S: Final = 10.0
-_STANDING_KEPT_US: Final = 400 * DAY_US
+SEGMENT_S: Final = 600
 OnBatch = Callable[[Sequence[RawRecord]], None]
 
 
@@ -55,7 +55,7 @@ class Tables:
         self._windows = {grain.name: _window_table(app, grain, partitions) for grain in GRAINS}
         self._standings = app.Table(
             "standings", partitions=partitions, use_partitioner=True,
-            extra_topic_configs=_configs(_STANDING_KEPT_US, "compact"),
+            extra_topic_configs=_configs("compact"),
         )  # fmt: skip
 
     def get(self, slot: Slot) -> dict[str, Any] | None:
@@ -173,13 +173,21 @@ def _raw(message: Any) -> RawRecord:
 def _window_table(app: Any, grain: Grain, partitions: int) -> Any:
     table = app.Table(
         grain.name, partitions=partitions, use_partitioner=True,
-        extra_topic_configs=_configs(grain.kept_us + 2 * grain.width_us, "compact,delete"),
+        extra_topic_configs=_configs("compact,delete", grain.kept_us + 2 * grain.width_us),
     )  # fmt: skip
     return table.tumbling(grain.width_us / 1_000_000)
 
 
-def _configs(kept_us: int, cleanup: str) -> dict[str, str]:
-    return {"cleanup.policy": cleanup, "retention.ms": str(kept_us // 1000 if cleanup != "compact" else -1)}
+def _configs(cleanup: str, kept_us: int | None = None) -> dict[str, str]:
+    """How Kafka keeps a changelog: in short segments, as only closed ones are cleaned, and what is not cleaned has to
+    be read at the next start."""
+    return {
+        "cleanup.policy": cleanup,
+        "retention.ms": str(-1 if kept_us is None else kept_us // 1000),
+        "segment.ms": str(SEGMENT_S * 1000),
+        "min.cleanable.dirty.ratio": "0.1",
+        "delete.retention.ms": str(SEGMENT_S * 1000),
+    }
 
 
 @lru_cache(maxsize=65_536)

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from flywheel.events import Codec, load_registry
@@ -128,9 +129,10 @@ async def _run_app(running: Running, publisher: Publisher) -> None:
     (settings, _, health, stop, group), app = running.around, running.app
     starting = asyncio.ensure_future(app.start())
     try:
-        if not await _unless(stop, _started(app, starting)):
+        if not await _unless(stop, _started(app, starting, settings.recover_within_s)):
             return
-        await publisher.start()
+        if not await _unless(stop, _connected(publisher)):
+            return
         running.monitor.sweep(wall_clock_us())
         health.set_ready("tables", True)
         group.create_task(serve(pages_app(running.monitor, running.state), settings.host, settings.port, stop=stop))
@@ -145,10 +147,27 @@ async def _run_app(running: Running, publisher: Publisher) -> None:
             log.warning("left behind what could not be sent in time", seconds=DRAIN_S)
 
 
-async def _started(app: Any, starting: asyncio.Future[Any]) -> bool:
-    await starting
+async def _started(app: Any, starting: asyncio.Future[Any], within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            await starting
+    except TimeoutError as error:
+        what = (
+            f"the tables were not read from their changelogs within {within_s:g} s; another group starts without them"
+        )
+        raise RuntimeError(what) from error
     _raise_crash(app)
     return True
+
+
+async def _connected(publisher: Publisher) -> bool:
+    while True:
+        try:
+            await publisher.start()
+            return True
+        except Unavailable as error:
+            log.warning("waiting", why=error.detail)
+            await asyncio.sleep(error.retry_after_s)
 
 
 def _raise_crash(app: Any) -> None:
@@ -161,37 +180,21 @@ async def _look(running: Running, publisher: Publisher) -> None:
     swept_s = time.monotonic()
     while not stop.is_set():
         _raise_crash(running.app)
-        if not running.app.rebalancing:
-            await _measure(running)
+        if not running.app.rebalancing and await _measured(running):
             if time.monotonic() - swept_s >= SWEEP_S:
                 running.monitor.sweep(running.now_us())
                 swept_s = time.monotonic()
             if not running.partial:
-                running.monitor.look(running.now_us(), settings.terms)
-                await _tell(running.monitor, publisher)
+                await _judge(running, publisher)
         await _unless(stop, asyncio.sleep(settings.tick_s))
 
 
-async def _measure(running: Running) -> None:
-    """How much is not read yet, and whether all of it is ours."""
-    consumer = running.app.consumer
-    tps = {tp for tp in consumer.assignment() if tp.topic in TOPICS}
-    wanted = {TP(topic, partition) for topic in TOPICS for partition in running.tables.partitions}
-    ends = await consumer.highwaters(*tps) if tps else {}
-    behind = 0
-    for tp, end in ends.items():
-        at = running.monitor.read.get((tp.topic, tp.partition))
-        if at is None:
-            at = await consumer.position(tp)
-        waiting = max(0, (end or 0) - (at or 0))
-        running.around.metrics.gauge("lag_records", waiting, topic=tp.topic, partition=tp.partition)
-        behind += waiting
-    running.behind, running.partial = behind, tps != wanted
-    detail = "another process counts some partitions: no alerts are decided" if running.partial else ""
-    running.around.health.set_ready("partitions", not running.partial, detail)
-
-
-async def _tell(monitor: Monitor, publisher: Publisher) -> None:
+async def _judge(running: Running, publisher: Publisher) -> None:
+    monitor, now_us = running.monitor, running.now_us()
+    for series in monitor.due(now_us):
+        monitor.look(series, now_us, running.around.settings.terms)
+        await asyncio.sleep(0)  # facts and pages have their turn in between
+    monitor.end_undeclared(now_us)
     outputs = monitor.untold()
     if not outputs:
         return
@@ -201,6 +204,31 @@ async def _tell(monitor: Monitor, publisher: Publisher) -> None:
         log.warning("alerts wait for kafka", alerts=len(outputs), detail=error.detail)
         return
     monitor.told(outputs)
+
+
+async def _measured(running: Running) -> bool:
+    """Note how much is not read yet, and whether all of it is ours; False while Kafka does not say."""
+    consumer = running.app.consumer
+    tps = {tp for tp in consumer.assignment() if tp.topic in TOPICS}
+    wanted = {TP(topic, partition) for topic in TOPICS for partition in running.tables.partitions}
+    behind = 0
+    try:
+        ends = await consumer.highwaters(*tps) if tps else {}
+        for tp, end in ends.items():
+            at = running.monitor.read.get((tp.topic, tp.partition))
+            if at is None:
+                at = await consumer.position(tp)
+            waiting = max(0, (end or 0) - (at or 0))
+            running.around.metrics.gauge("lag_records", waiting, topic=tp.topic, partition=tp.partition)
+            behind += waiting
+    except (KafkaError, TimeoutError) as error:
+        log.warning("waiting", why=repr(error))
+        running.around.health.set_ready("partitions", False, f"kafka: {error!r}")
+        return False
+    running.behind, running.partial = behind, tps != wanted
+    detail = "another process counts some partitions: no alerts are decided" if running.partial else ""
+    running.around.health.set_ready("partitions", not running.partial, detail)
+    return True
 
 
 def _declare(charters: Charters, key: str, event: dict[str, Any] | None) -> None:

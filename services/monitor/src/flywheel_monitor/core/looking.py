@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from flywheel_monitor.core.alerting import Standing, alert_name
@@ -18,7 +18,7 @@ from flywheel_monitor.core.burning import (
     span_text,
 )
 from flywheel_monitor.core.fold import Slot
-from flywheel_monitor.core.objectives import Objective
+from flywheel_monitor.core.objectives import Objective, Tally
 from flywheel_monitor.core.series import Series
 from flywheel_monitor.core.spans import grain_for
 from flywheel_monitor.core.windows import Window, quantile
@@ -29,6 +29,10 @@ class Reader(Protocol):
 
     def get(self, slot: Slot) -> dict[str, Any] | None:
         """What is kept there, or None."""
+
+
+Windows = Callable[[Series, int], Window]
+"""The window of a series, by its length in microseconds."""
 
 
 def window_of(reader: Reader, partitions: Iterable[int], series: Series, length_us: int, now_us: int) -> Window:
@@ -47,17 +51,31 @@ def window_of(reader: Reader, partitions: Iterable[int], series: Series, length_
     return total
 
 
-def burns_of(reader: Reader, partitions: Iterable[int], objective: Objective, now_us: int) -> list[Burning]:
-    """Every rule of an objective, looked at."""
-    partitions = list(partitions)
-    needed = {span for rule in rules_for(objective) for span in (rule.long_us, rule.short_us)}
-    tallies = {span: objective.tally(window_of(reader, partitions, objective.series, span, now_us)) for span in needed}
+def windows_of(reader: Reader, partitions: Iterable[int], now_us: int) -> Windows:
+    """Windows by series and length that end at ``now_us``, each read once: objectives of a feature share them."""
+    partitions, known = tuple(partitions), dict[tuple[Series, int], Window]()
+
+    def window(series: Series, length_us: int) -> Window:
+        found = known.get((series, length_us))
+        if found is None:
+            found = known[series, length_us] = window_of(reader, partitions, series, length_us, now_us)
+        return found
+
+    return window
+
+
+def burns_of(windows: Windows, objective: Objective) -> list[Burning]:
+    """Every rule of an objective that is watched, looked at."""
+
+    def tally(span_us: int) -> Tally:
+        return objective.tally(windows(objective.series, span_us))
+
     return [
         Burning(
             rule,
-            burn_rate(tallies[rule.long_us], objective.budget),
-            burn_rate(tallies[rule.short_us], objective.budget),
-            tallies[rule.long_us],
+            burn_rate(tally(rule.long_us), objective.budget),
+            burn_rate(tally(rule.short_us), objective.budget),
+            tally(rule.long_us),
         )
         for rule in rules_for(objective)
     ]
@@ -88,22 +106,12 @@ def sli_page(series: Series, window: Window, length_us: int, now_us: int) -> dic
     }
 
 
-def slo_page(
-    reader: Reader,
-    partitions: Iterable[int],
-    objective: Objective,
-    standings: Mapping[str, Standing],
-    now_us: int,
-) -> dict[str, Any]:
+def slo_page(windows: Windows, objective: Objective, standings: Mapping[str, Standing], now_us: int) -> dict[str, Any]:
     """Where an objective stands: its error budget in its period, how fast it burns, and its alerts."""
-    partitions = list(partitions)
     series = objective.series
-    tally = objective.tally(window_of(reader, partitions, series, objective.period_us, now_us))
+    tally = objective.tally(windows(series, objective.period_us))
     left = budget_left(tally, objective.budget)
-    rates = {
-        span: burn_rate(objective.tally(window_of(reader, partitions, series, span, now_us)), objective.budget)
-        for span in WINDOWS_US
-    }
+    rates = {span: burn_rate(objective.tally(windows(series, span)), objective.budget) for span in WINDOWS_US}
     return {
         "project": series.project,
         "feature": series.feature,

@@ -92,6 +92,11 @@ class Charters:
         """Every objective, by project, feature and in the order declared."""
         return [each for place in sorted(self._declared) for each in self._declared[place][1]]
 
+    def objectives_of(self, series: Series) -> tuple[Objective, ...]:
+        """The objectives of a feature, in the order declared."""
+        found = self._declared.get((series.project, series.feature))
+        return () if found is None else found[1]
+
     def thresholds(self, project: str, feature: str) -> Thresholds:
         """What the values of a feature's calls are held against."""
         found = self._declared.get((project, feature))
