@@ -13,18 +13,20 @@ from faust.types import TP
 from flywheel.events import Codec, load_registry
 from flywheel.observe import Health, Metrics, logger, operations_app, serve, stop_on_signals
 from flywheel.stream import CompactedTable, KafkaBus, Publisher, Unavailable
+from flywheel.stream.stuck import dump_and_exit
 from flywheel_monitor.core.objectives import Charters
 from flywheel_monitor.core.series import Roster
 from flywheel_monitor.monitor import NEEDED, Monitor
 from flywheel_monitor.pages import pages_app
 from flywheel_monitor.settings import MonitorSettings
-from flywheel_monitor.tables import TOPICS, AppSettings, Tables, follow, make_app
+from flywheel_monitor.tables import TOPICS, AppSettings, Tables, follow, make_app, sent
 
 NAME: Final = "monitor"
 VERSION: Final = "0.1.0"
 DRAIN_S: Final = 8.0
 """For the batch in hand, the changelogs and the offsets; shorter than the group's patience with a member."""
 SWEEP_S: Final = 60.0
+STUCK_S: Final = 120.0
 log = logger("monitor.wiring")
 
 
@@ -55,6 +57,9 @@ class Running:
     """Records on the topics that are not counted yet."""
     partial: bool = True
     """Whether another process counts some of the partitions."""
+    progress: int = -1
+    progressed_s: float = 0.0
+    """How much was counted when something last was, and when by the monotonic clock."""
 
     def now_us(self) -> int:
         """The time that windows end at: the clock's while everything is read, else that of the newest record. Who is
@@ -139,12 +144,8 @@ async def _run_app(running: Running, publisher: Publisher) -> None:
         await _look(running, publisher)
     finally:
         starting.cancel()
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                await app.stop()
-                await publisher.stop()
-        except TimeoutError:
-            log.warning("left behind what could not be sent in time", seconds=DRAIN_S)
+        await _stopped(app)
+        await publisher.stop()
 
 
 async def _started(app: Any, starting: asyncio.Future[Any], within_s: float) -> bool:
@@ -168,6 +169,16 @@ async def _connected(publisher: Publisher) -> bool:
         except Unavailable as error:
             log.warning("waiting", why=error.detail)
             await asyncio.sleep(error.retry_after_s)
+
+
+async def _stopped(app: Any) -> None:
+    """Stop the app, or end the process: the thread of a consumer that does not stop would keep it alive for ever. What
+    is not committed then is read again."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            await app.stop()
+    except Exception as error:
+        dump_and_exit(f"the Faust app did not stop within {DRAIN_S:g} s: {error!r}")
 
 
 def _raise_crash(app: Any) -> None:
@@ -196,7 +207,8 @@ async def _judge(running: Running, publisher: Publisher) -> None:
         await asyncio.sleep(0)  # facts and pages have their turn in between
     monitor.end_undeclared(now_us)
     outputs = monitor.untold()
-    if not outputs:
+    # Where they stand is on the changelog before they are told: so whoever tells them again uses the same ids.
+    if not outputs or not await _unless(running.around.stop, _kept(running.app)):
         return
     try:
         await publisher.publish(list(outputs.values()))
@@ -204,6 +216,11 @@ async def _judge(running: Running, publisher: Publisher) -> None:
         log.warning("alerts wait for kafka", alerts=len(outputs), detail=error.detail)
         return
     monitor.told(outputs)
+
+
+async def _kept(app: Any) -> bool:
+    await sent(app)
+    return True
 
 
 async def _measured(running: Running) -> bool:
@@ -226,9 +243,20 @@ async def _measured(running: Running) -> bool:
         running.around.health.set_ready("partitions", False, f"kafka: {error!r}")
         return False
     running.behind, running.partial = behind, tps != wanted
+    _end_if_stuck(running)
     detail = "another process counts some partitions: no alerts are decided" if running.partial else ""
     running.around.health.set_ready("partitions", not running.partial, detail)
     return True
+
+
+def _end_if_stuck(running: Running) -> None:
+    """End the process, with the stacks, when much waits to be counted and nothing has been for a while: Faust's
+    rebalances have been seen to end with nobody reading, and only a restart helps."""
+    progress, now_s = sum(running.monitor.read.values()), time.monotonic()
+    if progress != running.progress or running.behind <= running.around.settings.batch_records:
+        running.progress, running.progressed_s = progress, now_s
+    elif now_s - running.progressed_s > STUCK_S:
+        dump_and_exit(f"{running.behind} records wait and none was counted for {STUCK_S:g} s")
 
 
 def _declare(charters: Charters, key: str, event: dict[str, Any] | None) -> None:
