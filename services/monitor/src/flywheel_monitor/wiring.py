@@ -144,8 +144,7 @@ async def _run_app(running: Running, publisher: Publisher) -> None:
         await _look(running, publisher)
     finally:
         starting.cancel()
-        await _stopped(app)
-        await publisher.stop()
+        await _stopped(app, publisher)
 
 
 async def _started(app: Any, starting: asyncio.Future[Any], within_s: float) -> bool:
@@ -171,14 +170,15 @@ async def _connected(publisher: Publisher) -> bool:
             await asyncio.sleep(error.retry_after_s)
 
 
-async def _stopped(app: Any) -> None:
-    """Stop the app, or end the process: the thread of a consumer that does not stop would keep it alive for ever. What
-    is not committed then is read again."""
+async def _stopped(app: Any, publisher: Publisher) -> None:
+    """Stop the app and the producer of alerts, or end the process: the thread of a consumer that does not stop would
+    keep it alive for ever. What is not committed then is read again."""
     try:
         async with asyncio.timeout(DRAIN_S):
             await app.stop()
+            await publisher.stop()
     except Exception as error:
-        dump_and_exit(f"the Faust app did not stop within {DRAIN_S:g} s: {error!r}")
+        dump_and_exit(f"did not stop within {DRAIN_S:g} s: {error!r}")
 
 
 def _raise_crash(app: Any) -> None:
