@@ -23,6 +23,7 @@ IMAGES = {
     "budget": Path("services/budget"),
     "controller": Path("services/controller"),
     "detector": Path("services/detector"),
+    "monitor": Path("services/monitor"),
     "recorder": Path("services/recorder"),
     "local": Path("infra/local"),
 }

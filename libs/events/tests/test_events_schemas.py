@@ -17,7 +17,10 @@ from flywheel.events.errors import SchemaInvalid
 from flywheel.events.examples import examples
 from flywheel.events.generate import TARGET, render
 
-SOURCES = {"producers", "ingest", "router", "client", "bandit", "budget", "controller", "detector", "recorder", "cli"}
+SOURCES = {
+    *("producers", "ingest", "router", "client", "bandit", "budget", "controller", "detector", "monitor", "recorder"),
+    "cli",
+}
 EVENTS = sorted({v.event for v in versions()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,50 @@ def test_every_example_is_a_charter(path):
 def test_a_mistake_is_named_with_line_and_field(written, instead, problem):
     assert written in CHARTER
     found = problems(CHARTER.replace(written, instead, 1))
+    assert any(line.startswith(problem) for line in found), found
+
+
+SLO = "slo: [{metric: error_rate, max: 0.01, window: 30d}]"
+
+
+@pytest.mark.parametrize(
+    ("declared", "label", "budget"),
+    [
+        ("{metric: error_rate, max: 0.01, window: 30d}", "error_rate", Fraction(1, 100)),
+        ("{metric: success_rate, min: 0.999, window: 30d}", "success_rate", Fraction(1, 1000)),
+        ("{metric: latency_ms, below: 3000, share: 0.95, window: 7d}", "latency_ms<3000", Fraction(5, 100)),
+        ("{metric: ttft_ms, below: 800, share: 0.9, window: 1h, name: fast}", "fast", Fraction(1, 10)),
+    ],
+)
+def test_a_service_level_is_a_share_of_what_may_be_bad(declared, label, budget):
+    (level,) = parse_charter(CHARTER.replace(SLO, f"slo: [{declared}]")).slo
+    assert (level.label, level.budget) == (label, budget)
+
+
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [
+        ("{metric: eror_rate, max: 0.01, window: 30d}", "line 12: slo.0.metric: Input should be 'error_rate'"),
+        ("{metric: error_rate, window: 30d}", "line 12: slo.0.max: error_rate needs it; write max"),
+        ("{metric: error_rate, max: 0.1, share: 1, window: 30d}", "line 12: slo.0.share: error_rate does not take it"),
+        ("{metric: success_rate, max: 0.1, window: 30d}", "line 12: slo.0.max: success_rate does not take it"),
+        (
+            "{metric: latency_ms, max: 3000, window: 30d}",
+            "line 12: slo.0.max: latency_ms does not take it; write below",
+        ),
+        ("{metric: latency_ms, below: 3000, share: 1, window: 30d}", "line 12: slo.0.share: must be above 0 and below"),
+        ("{metric: error_rate, max: 0, window: 30d}", "line 12: slo.0.max: must be above 0 and below 1"),
+        ("{metric: error_rate, max: 0.01, window: 366d}", "line 12: slo.0.window: must be between 1h and 92d"),
+        ("{metric: error_rate, max: 0.01, window: 59m}", "line 12: slo.0.window: must be between 1h and 92d"),
+        (
+            "{metric: error_rate, max: 0.01, window: 30d}, {metric: error_rate, max: 0.1, window: 1d}",
+            "line 12: slo.1.name: error_rate is declared twice",
+        ),
+        (", ".join(["{metric: error_rate, max: 0.01, window: 30d}"] * 9), "line 12: slo: List should have at most 8"),
+    ],
+)
+def test_a_service_level_that_cannot_be_held_is_refused(declared, problem):
+    found = problems(CHARTER.replace(SLO, f"slo: [{declared}]"))
     assert any(line.startswith(problem) for line in found), found
 
 

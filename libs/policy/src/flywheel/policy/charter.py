@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
+from flywheel.policy.service_level import MOST_LEVELS, ServiceLevel, level_problem
 
 PolicyKind = Literal[
     "thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static",
@@ -256,15 +257,6 @@ class Budget(Declared):
     mode: Literal["soft", "hard"] = "soft"
 
 
-class ServiceLevel(Declared):
-    """A service level objective."""
-
-    metric: str
-    max: Number | None = None
-    min: Number | None = None
-    window: Seconds
-
-
 def _quality(value: Any) -> Any:
     """Accept ``{judge.helpful: 0.6}`` and ``{0.6: judge.helpful}``; the result maps the name to its weight."""
     if not isinstance(value, dict):
@@ -300,7 +292,7 @@ class Charter(Declared):
     context: list[str] = Field(default_factory=list, max_length=64)
     attribution_window: Seconds = 86400.0
     budgets: list[Budget] = Field(default_factory=list)
-    slo: list[ServiceLevel] = Field(default_factory=list)
+    slo: list[ServiceLevel] = Field(default_factory=list, max_length=MOST_LEVELS)
 
     @field_validator("quality")
     @classmethod
@@ -336,6 +328,8 @@ class Charter(Declared):
         if self.policy.kind == "static" and not sum(arm.share or 0.0 for arm in self.arms if arm.enabled) > 0:
             raise ValueError("policy.kind: static needs a share on at least one enabled arm")
         self._features_fit()
+        if problem := level_problem(self.slo):
+            raise ValueError(problem)
         low, high = self.reward_range
         if self.policy.prior.mean is not None and not low < self.policy.prior.mean < high:
             raise ValueError(f"policy.prior.mean: must lie inside the reward range {low:g} to {high:g}")

@@ -16,10 +16,10 @@ from flywheel.policy.charter import (
     Prior,
     Reference,
     RewardRange,
-    ServiceLevel,
     Weights,
 )
 from flywheel.policy.feature_spec import FeatureSpec
+from flywheel.policy.service_level import ServiceLevel
 from flywheel.policy.strict_yaml import Problem, YamlInvalid, problems_of, read_yaml
 
 __all__ = ["CharterInvalid", "Problem", "parse_charter"]

@@ -26,7 +26,7 @@ _LENGTH: Final = re.compile(r"(\d+)([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-class Duration(click.ParamType[int]):
+class Duration(click.ParamType):
     """A duration such as 90s, 15m, 24h or 7d, in microseconds."""
 
     name = "duration"

@@ -35,9 +35,13 @@ from flywheel.cli.questions import Rows, ask
 from flywheel.control.shipped import default_rules_text
 from flywheel.events.declarations import schemas_dir
 from flywheel.local.errors import LocalError
+from flywheel.local.parts import PARTS
 from flywheel.local.runtime import Runtime
 from flywheel.policy import Attempt, Charter, RewardRule, compose, parse_charter
 from flywheel.testkit import Answer, Experiment
+
+_PARTS: Final = tuple(name for name in PARTS if name != "monitor")
+"""The demo declares no service levels and is over before a window fills."""
 
 LAST = 300
 POLICY_S = 60.0
@@ -146,7 +150,7 @@ def run_demo(plan: DemoPlan, *, step: Callable[[str], None], on_change: Callable
     folder = plan.folder / "demo"
     # The counts hold only for a system that starts empty.
     shutil.rmtree(folder, ignore_errors=True)
-    with Runtime(folder, environ={"detector": DETECTOR}, progress=step) as runtime:
+    with Runtime(folder, parts=_PARTS, environ={"detector": DETECTOR}, progress=step) as runtime:
         addresses = Addresses(**{name: runtime.addresses[name] for name in ("kafka", "ingest", "router", "clickhouse")})
         try:
             watched = _watched(runtime, on_change)

@@ -1,0 +1,1 @@
+"""The monitor: live service levels, error budgets and burn-rate alerts."""
