@@ -2,8 +2,8 @@
 
 From "The Site Reliability Workbook" (Beyer, Murphy, Rensin, Kawahara and Thorne, 2018), chapter 5, "Alerting on SLOs",
 approach 6: multiwindow, multi-burn-rate alerts, table 5-8, with a rule of a day between its six hours and its three
-days. The burn rate says how fast, relative to the objective, the
-error budget is used: at 1 it is gone exactly at the end of the period.
+days. The burn rate says how fast, relative to the objective, the error budget is used: at 1 it is gone exactly at the
+end of the period.
 """
 
 from __future__ import annotations
