@@ -118,6 +118,7 @@ def _build(around: Around, partitions: int, charters: Charters) -> Running:
         batch_within_s=settings.batch_within_s,
         replication=settings.replication,
     )
+    made.folder.mkdir(parents=True, exist_ok=True)  # Faust makes a folder, but not those above it
     app, tables = make_app(made)
     needed = Codec(load_registry(settings.schema_registry_url), only=NEEDED)
     roster = Roster(settings.most_series, settings.most_series_of_project)
