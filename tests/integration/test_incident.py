@@ -3,11 +3,8 @@ disabled, and comes back. The command tells who did what when, with figures that
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -19,10 +16,8 @@ from click.testing import CliRunner, Result
 
 from flywheel.cli.main import cli
 from flywheel.events import Codec, LocalRegistry, event_id
-from flywheel.observe import serve
-from flywheel.store import TABLES, StoreSettings, connect, migrate
-from flywheel_recorder.http import Endpoint, sql_app
-from flywheel_recorder.reader import Limits, Reader
+
+from .conftest import insert, sql_endpoint
 
 START = datetime(2024, 11, 20, 9, tzinfo=UTC)  # long over: what was never resolved is stale
 BEGAN_S, ALERT_S, ACTED_S, VERIFIED_S, RESOLVED_S, RETURNED_S = 3600, 3690, 3700, 4000, 4100, 4700
@@ -61,14 +56,7 @@ def written(client: Any, event: str, values: list[dict[str, Any]]) -> None:
         for name in ("occurred_at", "window_start", "window_end", "applied_at", "verify_by", "expires_at"):
             if isinstance(row.get(name), int):
                 row[name] = START + timedelta(microseconds=row[name] - us(0))
-    insert(client, event, rows)
-
-
-def insert(client: Any, event: str, rows: list[dict[str, Any]]) -> None:
-    place = {"k_topic": "t", "k_partition": 0, "k_timestamp": START, "k_batch_first": 0}
-    full = [{**place, "k_offset": number, **row} for number, row in enumerate(rows)]
-    columns = sorted(set().union(*full))
-    client.insert(TABLES[event], [[row.get(name) for name in columns] for row in full], columns)
+    insert(client, event, at=START, rows=rows)
 
 
 def recorded(client: Any) -> None:
@@ -97,8 +85,8 @@ def recorded(client: Any) -> None:
                 }
             )  # fmt: skip
     calls.append(calls[-1] | {"event_id": "shadow", "shadow": True, "status": "ERROR", "cost_usd": Decimal(99)})
-    insert(client, "llm_call", calls)
-    insert(client, "outcome", outcomes)
+    insert(client, "llm_call", at=START, rows=calls)
+    insert(client, "outcome", at=START, rows=outcomes)
     since = {"since": (START + timedelta(seconds=BEGAN_S)).strftime("%Y-%m-%dT%H:%M:%SZ"), "unit": ""}
     figures = since | {"observed": "0.5", "expected": "0.01", "exemplars": "request-1"}
     own = {"kind": "action_failed", "attributes": {"cause": event_id("test", "errors")}, "scope": {}}
@@ -126,7 +114,7 @@ def recorded(client: Any) -> None:
         action("elsewhere", VERIFIED_S + 10, "applied", kind="override", feature="titles", rule="", cause=[]),
     ])  # fmt: skip
     charter = {"project": "acme", "revision": 2, "charter_yaml": "feature: x", "digest": "abcdef0123456789"}
-    insert(client, "charter", [
+    insert(client, "charter", at=START, rows=[
         charter | {"event_id": "near", "feature": "answers", "occurred_at": START + timedelta(seconds=BEGAN_S - 60)},
         charter | {"event_id": "long ago", "feature": "answers", "occurred_at": START - timedelta(days=1)},
         charter | {"event_id": "of another", "feature": "titles", "occurred_at": START + timedelta(seconds=BEGAN_S)},
@@ -140,16 +128,16 @@ def recorded(client: Any) -> None:
         "rules_yaml": "",
         "digest": "d",
     }
-    insert(client, "control_rules", [rules])
-    insert(client, "budget", [{
+    insert(client, "control_rules", at=START, rows=[rules])
+    insert(client, "budget", at=START, rows=[{
         "event_id": "budget", "project": "acme", "budget": "cx-day", "occurred_at": soon, "revision": 7, "per": "day",
         "effective_from": soon, "ended": False, "amount_usd": Decimal(50), "time_zone": "UTC", "mode": "hard",
     }])  # fmt: skip
-    insert(client, "reprice", [{
+    insert(client, "reprice", at=START, rows=[{
         "event_id": f"reprice {number}", "project": "acme", "occurred_at": START, "call_id": f"call-{number}-0",
         "revision": 1, "repriced_at": soon, "cost_usd": Decimal(1), "cost_source": "LOCAL", "price_version": "v2",
     } for number in (0, 10)])  # fmt: skip
-    insert(client, "control", [
+    insert(client, "control", at=START, rows=[
         {"event_id": owner, "project": "acme", "feature": "answers", "occurred_at": soon, "owner": owner, "by": owner,
          "revision": 1, "lifted": True, "reason": ""} for owner in ("person", "controller")
     ])  # fmt: skip
@@ -158,35 +146,8 @@ def recorded(client: Any) -> None:
 @pytest.fixture(scope="module")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a recorder's SQL endpoint over the recorded rows."""
-    folder: Path = tmp_path_factory.mktemp("incident") / "clickhouse"
-    client = connect(StoreSettings(path=folder))
-    migrate(client)
-    recorded(client)
-    limits = Limits(seconds=60.0, memory_bytes=2_000_000_000, result_bytes=100_000_000, threads=2)
-    reader = Reader(folder, limits, connections=2)
-    began, ports, loops, stop = threading.Event(), [], [], asyncio.Event()
-
-    async def serving() -> None:
-        loops.append(asyncio.get_running_loop())
-        endpoint = Endpoint(
-            reader=reader, pool=ThreadPoolExecutor(2), users={}, limits=limits,
-            observe=lambda _status, _seconds: None, waiting=asyncio.Semaphore(4),
-        )  # fmt: skip
-
-        def started(port: int) -> None:
-            ports.append(port)
-            began.set()
-
-        await serve(sql_app(endpoint), "127.0.0.1", 0, on_started=started, stop=stop, grace_s=1)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serving()))
-    thread.start()
-    assert began.wait(60)
-    yield f"http://127.0.0.1:{ports[0]}"
-    loops[0].call_soon_threadsafe(stop.set)
-    thread.join()
-    reader.close()
-    client.close()
+    with sql_endpoint(tmp_path_factory.mktemp("incident") / "clickhouse", recorded) as address:
+        yield address
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@ SQL endpoint over the real views, and what it says of another policy holds again
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flywheel.cli.main import cli
-from flywheel.observe import serve
 from flywheel.policy import DecideRequest, build_policy, compile_policy, decide, decision_event, parse_charter
-from flywheel.store import TABLES, StoreSettings, connect, migrate
-from flywheel_recorder.http import Endpoint, sql_app
-from flywheel_recorder.reader import Limits, Reader
+
+from .conftest import insert, sql_endpoint
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 CHARTER = """
@@ -66,51 +61,17 @@ def recorded(client: Any) -> None:
             outcomes[-2]["reward"] = -0.2
     fallback = DecideRequest("default", "answers", "late", {}, default_arm="cheap")
     decisions.append(decision_event(decide(None, fallback, 0), fallback, occurred_at_us=0) | {"occurred_at": START})
-    insert(client, "decision", decisions)
-    insert(client, "outcome", outcomes)
+    insert(client, "decision", at=START, rows=decisions)
+    insert(client, "outcome", at=START, rows=outcomes)
     charter_row = {"event_id": "charter", "project": "default", "feature": "answers", "occurred_at": START}
-    insert(client, "charter", [charter_row | {"revision": 1, "charter_yaml": CHARTER, "digest": ""}])
-
-
-def insert(client: Any, event: str, rows: list[dict[str, Any]]) -> None:
-    place = {"k_topic": "t", "k_partition": 0, "k_timestamp": START, "k_batch_first": 0}
-    full = [{**place, "k_offset": number, **row} for number, row in enumerate(rows)]
-    columns = sorted(set().union(*full) - {"reservations"})
-    client.insert(TABLES[event], [[row.get(name) for name in columns] for row in full], columns)
+    insert(client, "charter", at=START, rows=[charter_row | {"revision": 1, "charter_yaml": CHARTER, "digest": ""}])
 
 
 @pytest.fixture(scope="module")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a recorder's SQL endpoint over the recorded rows."""
-    folder: Path = tmp_path_factory.mktemp("whatif") / "clickhouse"
-    client = connect(StoreSettings(path=folder))
-    migrate(client)
-    recorded(client)
-    limits = Limits(seconds=60.0, memory_bytes=2_000_000_000, result_bytes=100_000_000, threads=2)
-    reader = Reader(folder, limits, connections=2)
-    began, ports, loops, stop = threading.Event(), [], [], asyncio.Event()
-
-    async def serving() -> None:
-        loops.append(asyncio.get_running_loop())
-        endpoint = Endpoint(
-            reader=reader, pool=ThreadPoolExecutor(2), users={}, limits=limits,
-            observe=lambda _status, _seconds: None, waiting=asyncio.Semaphore(4),
-        )  # fmt: skip
-
-        def started(port: int) -> None:
-            ports.append(port)
-            began.set()
-
-        await serve(sql_app(endpoint), "127.0.0.1", 0, on_started=started, stop=stop, grace_s=1)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serving()))
-    thread.start()
-    assert began.wait(60)
-    yield f"http://127.0.0.1:{ports[0]}"
-    loops[0].call_soon_threadsafe(stop.set)
-    thread.join()
-    reader.close()
-    client.close()
+    with sql_endpoint(tmp_path_factory.mktemp("whatif") / "clickhouse", recorded) as address:
+        yield address
 
 
 @pytest.fixture
