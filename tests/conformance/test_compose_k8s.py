@@ -34,12 +34,13 @@ RELEASES = ["1.34", "1.37"]
 
 def settings_of(name):
     """The settings model of a workload."""
-    found = [
+    module = importlib.import_module(MODULES[name])
+    (model,) = [
         value
-        for value in vars(importlib.import_module(MODULES[name])).values()
-        if isinstance(value, type) and issubclass(value, ServiceSettings) and value is not ServiceSettings
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, ServiceSettings) and value.__module__ == module.__name__
     ]
-    return found[0]
+    return model
 
 
 def container_of(name):

@@ -6,21 +6,16 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from flywheel.observe import ServiceSettings
+from flywheel.stream import StageSettings
 from flywheel_bandit.core import JoinSettings
 
 
-class BanditSettings(ServiceSettings):
+class BanditSettings(StageSettings):
     """What an operator can change; see the service's page."""
 
     service: ClassVar[str] = "bandit"
 
     ops_port: int | None = Field(8085, ge=0, le=65535, description="Port of /live, /ready and /metrics; 0: a free one.")
-    group: str = Field(
-        "flywheel", min_length=1, description="Front of the consumer groups' names; another one reads the log anew."
-    )
-    batch_records: int = Field(5_000, ge=1, le=100_000, description="Most records in one batch of a stage.")
-    poll_ms: int = Field(50, ge=1, le=10_000, description="Longest wait for records, in milliseconds.")
     idle_s: float = Field(
         300.0, ge=0, description="A topic this many seconds of event time behind the others holds no window open."
     )

@@ -6,20 +6,16 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from flywheel.observe import ServiceSettings
+from flywheel.stream import StageSettings
 from flywheel_budget.core import GuardSettings, SpendSettings
 
 
-class BudgetSettings(ServiceSettings):
+class BudgetSettings(StageSettings):
     """What an operator can change; see the service's page."""
 
     service: ClassVar[str] = "budget"
 
     ops_port: int | None = Field(8087, ge=0, le=65535, description="Port of /live, /ready and /metrics; 0: a free one.")
-    group: str = Field(
-        "flywheel", min_length=1, description="Front of the consumer groups' names; another one reads the log anew."
-    )
-    batch_records: int = Field(5_000, ge=1, le=100_000, description="Most records in one batch of a stage.")
     poll_ms: int = Field(10, ge=1, le=10_000, description="Longest wait for records, in milliseconds.")
     remember_s: float = Field(
         86_400.0, gt=0, description="Seconds of event time a request is known, so that repeats count once."

@@ -9,7 +9,7 @@ from flywheel.stream.ports import Bus, Consumer, Fold, Listener, Producer, Sink,
 from flywheel.stream.publisher import Publisher
 from flywheel.stream.runner import Runner
 from flywheel.stream.settings import RunnerSettings
-from flywheel.stream.stages import Process, Stage
+from flywheel.stream.stages import Process, Stage, StageSettings
 from flywheel.stream.state import ShardState, state_digest
 from flywheel.stream.steps import StepSpec
 from flywheel.stream.table import CompactedTable
@@ -53,6 +53,7 @@ __all__ = [
     "Sink",
     "Skip",
     "Stage",
+    "StageSettings",
     "StateView",
     "StepSpec",
     "Ticker",

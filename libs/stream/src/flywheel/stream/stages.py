@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+
+from pydantic import Field
 
 from flywheel.events import Codec
-from flywheel.observe import Health, Metrics, operations_app, serve, stop_on_signals
+from flywheel.observe import Health, Metrics, ServiceSettings, operations_app, serve, stop_on_signals
 from flywheel.stream.kafka import KafkaBus
 from flywheel.stream.ports import Bus, Fold, StateView
 from flywheel.stream.runner import Runner
@@ -18,28 +18,14 @@ from flywheel.stream.table import CompactedTable
 from flywheel.stream.types import Event, FoldResult, Output
 
 
-class StageSettings(Protocol):
-    """What an operator chooses for the stages of a service."""
+class StageSettings(ServiceSettings):
+    """What an operator chooses for a service of stages; a service adds its own."""
 
-    @property
-    def group(self) -> str: ...
-    @property
-    def state_dir(self) -> Path: ...
-    @property
-    def batch_records(self) -> int: ...
-    @property
-    def poll_ms(self) -> int: ...
-
-
-class ProcessSettings(StageSettings, Protocol):
-    """What an operator chooses for the process around them."""
-
-    @property
-    def kafka_bootstrap(self) -> str: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def ops_port(self) -> int | None: ...
+    group: str = Field(
+        "flywheel", min_length=1, description="Front of the consumer groups' names; another one reads the log anew."
+    )
+    batch_records: int = Field(5_000, ge=1, le=100_000, description="Most records in one batch of a stage.")
+    poll_ms: int = Field(50, ge=1, le=10_000, description="Longest wait for records, in milliseconds.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +68,7 @@ class Counted:
 Work = Callable[[Bus, Metrics, Health, asyncio.Event], Coroutine[None, None, None]]
 
 
-async def serve_process(service: str, version: str, settings: ProcessSettings, work: Work) -> None:
+async def serve_process(service: str, version: str, settings: StageSettings, work: Work) -> None:
     """Run ``work`` on Kafka beside the operations endpoint until SIGTERM, which finishes the batches in hand."""
     metrics, health, stop = Metrics(), Health(), asyncio.Event()
     metrics.gauge("build_info", 1, service=service, version=version)
