@@ -113,6 +113,22 @@ def test_the_cheapest_arm_is_not_taken_when_it_is_bad(world):
     assert world.controls() == [("pin", ("other",))]
 
 
+@pytest.mark.parametrize(("kind", "little", "much"), [("refusal_rate", 0.04, 0.3), ("latency", 1.8, 3.1)])
+def test_an_arm_that_refuses_or_is_slow_goes_and_a_little_of_it_is_only_proposed(world, kind, little, much):
+    world.alert("x", kind, at_s=10_000, value=little, attributes={"observed": str(little), "expected": "1"})
+    assert world.controls() == [] and world.steps() == [("propose", "proposed")]
+    world.alert("x", kind, at_s=10_060, value=much, attributes={"observed": str(much), "expected": "1"})
+    assert world.controls() == [("disable", ("strong",))]
+    world.resolve("x", kind, at_s=10_400)
+    world.ticks(12_000)
+    assert world.steps()[1:] == [("disable", "applied"), ("disable", "verified"), ("disable", "returned")]
+
+
+def test_a_doubled_price_is_acted_on_though_a_mean_of_few_calls_shows_a_little_less(world):
+    world.alert("c", "cost_per_call", at_s=10_000, attributes={"observed": "0.0193", "expected": "0.01"})
+    assert world.controls() == [("pin", ("cheap",))]
+
+
 def test_quality_down_a_fifth_pauses_what_is_tried_and_slow_decay_is_only_proposed(world):
     scope = {"feature": "support"}
     world.alert("q", "quality", at_s=30_000, scope=scope, attributes={"observed": "0.72", "expected": "0.8"})
@@ -217,7 +233,7 @@ def test_a_person_who_took_the_same_revision_is_said_again(world):
 
 
 def test_in_dry_run_it_only_says_what_it_would_do(world):
-    world.rules(1, default_rules_text().replace("mode: act", "mode: dry_run").replace("version: 1", "version: 7"))
+    world.rules(1, default_rules_text().replace("mode: act", "mode: dry_run").replace("version: 2", "version: 7"))
     world.charter(2, at_s=3600)
     world.alert("e", "error_rate", at_s=3700, **BAD)
     world.alert("d", "drift", at_s=3800)
@@ -255,4 +271,7 @@ def test_what_makes_no_sense_is_refused_with_its_field(world):
 
 def test_the_default_rules_are_what_the_documentation_says():
     tree = parse_rules(default_rules_text())
-    assert [(rule.name, rule.priority) for rule in tree.rules][:3] == [("errors", 100), ("cost", 80), ("quality", 60)]
+    assert [(rule.name, rule.priority) for rule in tree.rules] == [
+        ("errors", 100), ("cost", 80), ("refusals", 70), ("quality", 60), ("slow", 50), ("slow-decay", 10),
+        ("silence", 10),
+    ]  # fmt: skip
