@@ -84,6 +84,41 @@ def test_an_old_change_is_not_blamed_and_the_arm_goes_until_the_cause_is_over(wo
     assert world.steps() == [("disable", "applied"), ("disable", "verified"), ("disable", "returned")]
 
 
+def test_what_came_back_too_early_goes_again_at_once_and_for_twice_as_long(world):
+    held_s = []
+    for n in range(2):
+        begun_s = world.now_s + 10_000 * (1 - n) + 5
+        world.alert("e", "error_rate", at_s=begun_s, **BAD)
+        assert world.controls() == [("disable", ("strong",))]
+        world.resolve("e", "error_rate", at_s=begun_s + 300)  # no calls, no alert: whether it is over, the return tells
+        resolved_s = world.now_s
+        while world.controls():
+            world.tick(world.now_s + 10)
+        held_s.append(world.now_s - resolved_s)
+    assert held_s == [600, 1200]
+    assert world.steps("refused") == [] and len(world.steps("returned")) == 2
+
+
+def test_an_arm_is_not_at_fault_where_the_others_are_in_the_same_trouble(world):
+    arms = ("strong", "cheap", "other")
+    for at, arm in enumerate(arms):
+        world.alert(arm, "error_rate", at_s=10_000 + at, scope={"feature": "support", "arm": arm}, **BAD)
+    for arm in arms[:2]:
+        world.resolve(arm, "error_rate", at_s=10_300, scope={"feature": "support", "arm": arm})  # nothing asks it
+    assert world.steps("verified") == []
+    world.ticks(10_000 + 620)
+    assert world.steps("undone") == [("disable", "it showed no effect within its window")] * 2
+    assert world.controls() == [] and ("action_failed", "firing") in world.told()
+
+
+def test_a_slow_decay_of_another_arm_is_another_matter(world):
+    scope = {"feature": "support", "arm": "cheap"}
+    world.alert("d", "quality", at_s=10_000, scope=scope, attributes={"observed": "0.72", "expected": "0.8"})
+    world.alert("q", "quality", at_s=20_000, attributes={"observed": "0.5", "expected": "0.8"})
+    world.resolve("q", "quality", at_s=20_300)
+    assert [step for step in world.steps() if step[0] == "disable"] == [("disable", "applied"), ("disable", "verified")]
+
+
 def test_two_arms_may_be_disabled_and_the_last_never(world):
     for at, arm in enumerate(("strong", "cheap", "other")):
         world.alert(arm, "error_rate", at_s=10_000 + at, scope={"feature": "support", "arm": arm}, **BAD)
