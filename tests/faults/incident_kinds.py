@@ -21,6 +21,8 @@ class Incident:
     answered: tuple[str, ...]
     changes: Mapping[str, Any] = field(default_factory=dict)
     way: Way = "arm"
+    lasts: bool = False
+    """The cause goes on until the arm was returned to too early, and went again."""
 
     @property
     def feature(self) -> str:
@@ -29,7 +31,7 @@ class Incident:
 
 
 INCIDENTS: Final = (
-    Incident("outage", ("error_rate",), ("disable",), {"errors": 1.0}),
+    Incident("outage", ("error_rate",), ("disable",), {"errors": 1.0}, lasts=True),
     Incident("price-doubled", ("cost_per_call",), ("pin",), {"cost_usd": 0.008}),
     Incident("quality-drop", ("quality",), ("disable",), {"judge": 0.45, "thumb": 0.5}),
     Incident("bad-prompt", ("quality",), ("rollback",), {"judge": 0.35, "thumb": 0.4}, way="prompt"),

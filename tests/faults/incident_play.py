@@ -90,7 +90,7 @@ async def _first(events: Mapping[str, Event], true: Callable[[Event], bool], sec
 @dataclass
 class Row:
     """What became of an incident. Times are seconds: of noticing and acting since it began, of verifying since it was
-    acted on, of returning since its cause ended."""
+    acted on, of acting again since it was returned to too early, of returning since its cause ended."""
 
     name: str
     noticed: str = ""
@@ -101,8 +101,13 @@ class Row:
     acted_s: float | None = None
     verified: str = ""
     verified_s: float | None = None
+    again_s: float | None = None
     back: str = ""
     back_s: float | None = None
+    actions: int = 0
+    """How many were applied."""
+    also: list[str] = field(default_factory=list)
+    """What else was said about the feature: proposed or refused, and why."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -163,6 +168,8 @@ async def _loop(incident: Incident, stage: Stage, row: Row, begun_us: int) -> No
             row.problems.append(f"{action['kind']} is not the answer, but one of {', '.join(incident.answered)}")
         if incident.way != "silence":
             await _verified(heard, row, action)
+        if incident.lasts:
+            action = await _again(heard, row, action)
     ended_us = now_us()
     _end(incident, world)
     if action is not None and incident.way == "arm":
@@ -172,9 +179,10 @@ async def _loop(incident: Incident, stage: Stage, row: Row, begun_us: int) -> No
         await _resolved(stage, row, alert, since_us)
     if incident.way == "prompt" and world.prompt_of.get(feature) != "1":
         row.problems.append(f"prompt {world.prompt_of.get(feature)} is still served")
-    applied = {each["action_id"] for each in heard.on(feature, "applied")}
-    if incident.way != "silence" and len(applied) > 1:
-        row.problems.append(f"{len(applied)} actions instead of one")
+    row.actions, due = len(heard.on(feature, "applied")), 0 if incident.way == "silence" else 2 if incident.lasts else 1
+    if row.actions != due:
+        row.problems.append(f"{row.actions} actions instead of {due}")
+    row.also = [f"{a['kind']} {a['state']}: {a['reason']}" for a in heard.on(feature, "proposed", "refused")]
 
 
 async def _noticed(incident: Incident, stage: Stage, row: Row, begun_us: int) -> Event | None:
@@ -202,6 +210,23 @@ async def _verified(heard: Heard, row: Row, action: Event) -> None:
         row.verified_s = (judged["occurred_at"] - action["occurred_at"]) / 1e6
     if row.verified != "verified":
         row.problems.append(f"{row.action}: {row.verified}")
+
+
+async def _again(heard: Heard, row: Row, action: Event) -> Event:
+    """The same, made again after the first was taken back while its cause went on; the first, if that does not come."""
+    over = await heard.action(lambda a: a["action_id"] == action["action_id"] and a["state"] in ENDS)
+    feature, since_us = action["feature"], action["occurred_at"]
+    again = over and await heard.action(
+        lambda a: a["feature"] == feature and a["state"] == "applied" and a["occurred_at"] > since_us
+    )
+    if over is None or again is None:
+        row.problems.append(f"{row.action}: {'not made again' if over else 'not taken back while its cause went on'}")
+        return action
+    row.again_s = (again["occurred_at"] - over["occurred_at"]) / 1e6
+    judged = await heard.action(lambda a: a["action_id"] == again["action_id"] and a["state"] in ("verified", *ENDS))
+    if judged is None or judged["state"] != "verified":
+        row.problems.append(f"{row.action}, made again: {judged['state'] if judged else 'not judged'}")
+    return again
 
 
 async def _returned(stage: Stage, row: Row, action: Event, ended_us: int) -> None:

@@ -19,9 +19,10 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ from flywheel_detector.settings import DetectorSettings
 SERVICES: Final = ("ingest", "router", "bandit", "budget", "detector", "controller")
 KILLED: Final = ("detector", "controller")
 QUICKER: Final = ("window_s", "resolve_s", "quiet_s", "repeat_s", "accept_s")
+SHORT: Final = ("outage", "bad-prompt")
 TICK_S: Final = 0.5
 WARM_UP: Final = 128
 LEARNED: Final = 260
@@ -93,8 +95,10 @@ def detector_pace(speed: float) -> dict[str, float]:
 
 async def run(options: argparse.Namespace, folder: Path) -> Account:
     """Play it in a folder."""
-    incidents = [BY_NAME[name] for name in options.only or BY_NAME]
-    features = [*(incident.feature for incident in incidents), *HARMLESS]
+    incidents = [BY_NAME[name] for name in options.only or (SHORT if options.short else BY_NAME)]
+    if options.short:
+        incidents = [replace(incident, lasts=False) for incident in incidents]
+    features = [*(incident.feature for incident in incidents), *(() if options.short else HARMLESS)]
     pace, began = detector_pace(options.speed), time.monotonic()
     with System(folder) as system:
         system.environ.update({f"FLYWHEEL_{name.upper()}": str(value) for name, value in pace.items()})
@@ -130,9 +134,13 @@ async def _played(options: argparse.Namespace, system: System, stage: Stage, inc
     cells = [(feature, arm) for feature in world.features for arm in ("strong", "cheap")]
     await until(lambda: all(world.calls(*cell) >= LEARNED for cell in cells), "there were calls to learn from", 1800)
     account = Account([], time.monotonic() - began, 0.0, 0, [])
-    killing = asyncio.create_task(_kill_now_and_then(system, options, account.kills)) if options.kills else None
+    killing = None
+    if options.kills or options.short:
+        kill = _kill_once_acted if options.short else _kill_now_and_then
+        killing = asyncio.create_task(kill(system, heard, options, account.kills))
     try:
-        await _disturb(system, world)
+        if not options.short:
+            await _disturb(system, world)
         account.problems += [f"{_told(action)} though nothing was wrong" for action in heard.actions.values()]
         playing = []
         for incident in incidents:
@@ -141,7 +149,8 @@ async def _played(options: argparse.Namespace, system: System, stage: Stage, inc
         account.rows = await asyncio.gather(*playing)
     finally:
         if killing is not None:
-            killing.cancel()
+            if not options.short:
+                killing.cancel()
             await asyncio.gather(killing, return_exceptions=True)
     account.harmless = [f"{feature}: {_told(each)}" for feature in HARMLESS for each in heard.on(feature)]
     account.problems += account.harmless
@@ -160,12 +169,19 @@ async def _disturb(system: System, world: World) -> None:
     await asyncio.sleep(10)
 
 
-async def _kill_now_and_then(system: System, options: argparse.Namespace, kills: dict[str, int]) -> None:
-    """Kill the detector or the controller with -9 and start it again, until cancelled."""
+async def _kill_once_acted(system: System, heard: Heard, _: argparse.Namespace, kills: dict[str, int]) -> None:
+    """Kill the controller with -9 when it has done something, and start it again."""
+    await until(lambda: bool(heard.actions), "something was done")
+    await system.kill("controller")
+    kills["controller"] = 1
+    await system.start("controller")
+
+
+async def _kill_now_and_then(system: System, _: Heard, options: argparse.Namespace, kills: dict[str, int]) -> None:
+    """Kill the detector and the controller in turn with -9, at random moments, until cancelled; each starts again."""
     dice = random.Random(options.seed)
-    while True:
+    for name in cycle(KILLED):
         await asyncio.sleep(dice.uniform(0.3, 1.7) * options.every)
-        name = dice.choice(KILLED)
         await system.kill(name)
         kills[name] = kills.get(name, 0) + 1
         await system.start(name)
@@ -263,18 +279,19 @@ def _told(action: Any) -> str:
 
 def as_text(account: Account) -> str:
     """The run as a table."""
-    head = ("incident", "noticed by", "s", "calls", "rule", "action", "s", "judged", "s", "afterwards", "s")
+    head = ("incident", "noticed by", "s", "calls", "rule", "action", "s", "judged", "s", "again s", "afterwards", "s")
     lines = [head]
     for row in account.rows:
-        figures = [row.noticed_s, row.acted_s, row.verified_s, row.back_s]
-        noticed_s, acted_s, verified_s, back_s = ("" if each is None else f"{each:.0f}" for each in figures)
+        figures = [row.noticed_s, row.acted_s, row.verified_s, row.again_s, row.back_s]
+        noticed_s, acted_s, verified_s, again_s, back_s = ("" if each is None else f"{each:.0f}" for each in figures)
         calls = "" if row.calls is None else str(row.calls)
         lines.append((
-            row.name, row.noticed, noticed_s, calls, row.rule, row.action, acted_s, row.verified, verified_s, row.back,
-            back_s,
+            row.name, row.noticed, noticed_s, calls, row.rule, row.action, acted_s, row.verified, verified_s, again_s,
+            row.back, back_s,
         ))  # fmt: skip
     wide = [max(len(line[place]) for line in lines) for place in range(len(head))]
     found = ["  ".join(cell.ljust(width) for cell, width in zip(line, wide, strict=True)).rstrip() for line in lines]
+    found += [f"{row.name}: {said}" for row in account.rows for said in row.also]
     found += [f"WRONG {row.name}: {problem}" for row in account.rows for problem in row.problems]
     found += [f"WRONG {problem}" for problem in account.problems]
     kills = ", ".join(f"{name} {count}" for name, count in account.kills.items()) or "none"
@@ -295,18 +312,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only", metavar="NAME", action="append", choices=names, help=f"one of {', '.join(names)}; again for more"
     )
     parser.add_argument("--kills", action="store_true", help="kill the detector and the controller with -9 all along")
-    parser.add_argument("--every", type=float, default=20.0, help="mean seconds from a start to the next kill [20]")
+    parser.add_argument("--every", type=float, default=30.0, help="mean seconds from a start to the next kill [30]")
     parser.add_argument(
-        "--speed", type=float, default=20.0, help="how much faster the times of rules and detector pass [20]"
+        "--speed",
+        type=float,
+        help="how much faster the times of rules and detector pass [20; with --kills 10; short 30]",
     )
-    parser.add_argument("--per-s", type=float, default=5.0, help="requests a second of each feature [5]")
+    parser.add_argument("--per-s", type=float, help="requests a second of each feature [5; short 25]")
+    parser.add_argument("--apart", type=float, help="seconds from the begin of one incident to the next [8; short 1]")
     parser.add_argument(
-        "--apart", type=float, default=8.0, help="seconds from the begin of one incident to the next [8]"
+        "--short", action="store_true", help="two incidents, nothing harmless, and one kill, once something was done"
     )
     parser.add_argument("--seed", type=int, default=7, help="seed of provider and kills [7]")
     parser.add_argument("--keep", type=Path, help="keep the folder (logs, states) below this one")
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
     options = parser.parse_args(argv)
+    # A process that was killed needs the same time to come back at any speed, and what it does is judged meanwhile.
+    options.speed = options.speed or (30.0 if options.short else 10.0 if options.kills else 20.0)
+    options.per_s = options.per_s or (25.0 if options.short else 5.0)
+    options.apart = (1.0 if options.short else 8.0) if options.apart is None else options.apart
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="incidents-") as scratch:
