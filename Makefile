@@ -13,7 +13,7 @@ SEEDS ?= 20000
 MINUTES ?= 30
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test quick up down status lint types schemas bench bench-anomaly bench-routing faults soak lock clean
+.PHONY: help demo test quick up down status lint types schemas bench bench-anomaly bench-routing faults incidents soak lock clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ bench-routing: $(READY) ## Compare routers on recorded answers (RouteLLM's MMLU 
 
 faults: $(READY) ## Kill, freeze, cut and poison the running system, row by row (ROWS=...), and count everything
 	$(BIN)/python tests/faults/run.py $(ROWS)
+
+incidents: $(READY) ## Play ten kinds of incident in the running system, detector and controller killed all along
+	$(BIN)/python tests/faults/incidents.py --kills
 
 soak: $(READY) ## MINUTES (30) of load with random faults, then SEEDS (20,000) of the simulation: about 100 minutes
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)

@@ -44,7 +44,7 @@ async def publish_budget(bootstrap: str) -> None:
         {"event_id": event_id("budget", name), "budget": name, "each": each, **common}
         for name, each in ((BUDGET, []), (f"{BUDGET}-each", ["model"]))
     ]
-    await _publish(bootstrap, [Output("budgets", f"default/{one['budget']}", "budget", one) for one in declared])
+    await publish(bootstrap, [Output("budgets", f"default/{one['budget']}", "budget", one) for one in declared])
 
 
 async def publish_charter(bootstrap: str) -> None:
@@ -53,10 +53,11 @@ async def publish_charter(bootstrap: str) -> None:
         "event_id": event_id("charter", CHARTER), "project": "default", "feature": FEATURE, "revision": 1,
         "occurred_at": time.time_ns() // 1000, "charter_yaml": CHARTER, "digest": event_id(CHARTER),
     }  # fmt: skip
-    await _publish(bootstrap, [Output("charters", f"default/{FEATURE}", "charter", value)])
+    await publish(bootstrap, [Output("charters", f"default/{FEATURE}", "charter", value)])
 
 
-async def _publish(bootstrap: str, outputs: Sequence[Output]) -> None:
+async def publish(bootstrap: str, outputs: Sequence[Output]) -> None:
+    """Put events on their topics."""
     publisher = Publisher(KafkaBus(bootstrap, client_id="load"), Codec(load_registry()), source="faults")
     await publisher.start()
     await publisher.publish(outputs)
@@ -180,23 +181,34 @@ class Load:
 
     async def _post(self, http: httpx.AsyncClient, service: str, path: str, items: Items) -> list[dict[str, Any]]:
         """Post until acknowledged. Raises what a wrong answer deserves: nothing here may be refused."""
-        while True:
-            try:
-                answer = await http.post(f"{self.urls(service)}{path}", json={"items": items})
-            except httpx.TransportError:
-                answer = None
-            if answer is not None and answer.status_code < 500:
-                break
+
+        def again() -> None:
             self.posted_again += 1
             if service == "router":
                 self.reasked.update(item["request_id"] for item in items)
-            await asyncio.sleep(_AGAIN_S)
+
+        answer = await post_until_answered(http, lambda: f"{self.urls(service)}{path}", items, again)
         verdicts: list[dict[str, Any]] = answer.json().get("items", [])
         wrong = [v for v in verdicts if v["status"] not in ("accepted", "duplicate", "decided")]
         if answer.status_code != 200 or wrong:
             self.refused.append(f"{path}: {answer.status_code} {(wrong or [answer.text])[0]}")
         self.events += len(items)
         return verdicts
+
+
+async def post_until_answered(
+    http: httpx.AsyncClient, url: Callable[[], str], items: Items, again: Callable[[], None] = lambda: None
+) -> httpx.Response:
+    """Post items until the answer is not 5xx; ``again`` is called before each new try."""
+    while True:
+        try:
+            answer = await http.post(url(), json={"items": items})
+        except httpx.TransportError:
+            answer = None
+        if answer is not None and answer.status_code < 500:
+            return answer
+        again()
+        await asyncio.sleep(_AGAIN_S)
 
 
 def hash_share(*parts: str) -> float:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,13 +114,13 @@ class System:
             self.proxy.target_port = self.kafka.port
         await asyncio.to_thread(self.kafka.wait_ready)
 
-    async def start_all(self) -> None:
-        """Start everything, and return when everything is ready."""
+    async def start_all(self, names: Sequence[str] = SERVICES) -> None:
+        """Start Kafka and these services, and return when everything is ready."""
         await self.start_kafka()
         await create_topics(self.bootstrap, topics().values(), replication=self.brokers)
-        for name in SERVICES:
+        for name in names:
             self.spawn(name)
-        for name in SERVICES:
+        for name in names:
             await self.ready(name)
 
     def spawn(self, name: str, **environ: str) -> ProcessId:

@@ -20,9 +20,8 @@ import pytest
 from flywheel.control.shipped import default_rules
 from flywheel.events import Codec, LocalRegistry, event_id, topics
 from flywheel.local.topic_admin import create_topics
-from flywheel.stream import KafkaBus, Output, Publisher, ShardState
-from flywheel.stream.shard import Identity, Shard
-from flywheel.testkit.draining import read_partitions, read_topic
+from flywheel.stream import KafkaBus, Output, Publisher
+from flywheel.testkit.replaying import replayed, said
 from flywheel_controller.core import LEDGER, ActFold
 
 pytest_plugins = ["flywheel.local.fixtures"]
@@ -87,41 +86,10 @@ async def start(bootstrap: str, state_dir: Path, faults: str) -> asyncio.subproc
     )
 
 
-async def said(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
-    """Every event of a topic by its id; two that differ under one id are an error."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in await read_topic(bootstrap, topic):
-        value = CODEC.decode(record.value or b"").value
-        assert found.setdefault(value["event_id"], value) == value
-    return found
-
-
 async def computed(bootstrap: str) -> dict[str, dict[str, dict[str, Any]]]:
     """What the core says about the ledger as it lies on the broker, by topic and id."""
-    expected: dict[str, dict[str, dict[str, Any]]] = {
-        name: {} for name in ("actions", "controls", "charters", "alerts")
-    }
-    for partition, records in (await read_partitions(bootstrap, LEDGER)).items():
-        state = ShardState(None)
-        shard = Shard(number=partition.partition, state=state, codec=CODEC, identity=Identity("controller", "again"))
-        step = _Kept(ActFold(default_rules()), expected)
-        await shard.process(shard.sort({partition: records}), step)
-        state.close()
-    return expected
-
-
-class _Kept:
-    """A fold that notes its outputs."""
-
-    def __init__(self, fold: ActFold, into: dict[str, dict[str, dict[str, Any]]]) -> None:
-        self._fold, self._into = fold, into
-
-    def fold(self, shard: int, events: Any, state: Any) -> Any:
-        result = self._fold.fold(shard, events, state)
-        for output in result.outputs:
-            value = CODEC.decode(CODEC.encode(output.event, output.value)).value
-            self._into[output.topic][value["event_id"]] = value
-        return result
+    found = await replayed(bootstrap, LEDGER, CODEC, lambda: ActFold(default_rules()), "controller")
+    return {name: found.get(name, {}) for name in ("actions", "controls", "charters", "alerts")}
 
 
 async def rules_read(bootstrap: str, state_dir: Path) -> None:
@@ -130,7 +98,7 @@ async def rules_read(bootstrap: str, state_dir: Path) -> None:
     process = await start(bootstrap, state_dir, "")
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not any(e["kind"] == "rules" for e in (await said(bootstrap, LEDGER)).values()):
+            while not any(e["kind"] == "rules" for e in (await said(bootstrap, LEDGER, CODEC)).values()):
                 await asyncio.sleep(0.3)
     finally:
         process.terminate()
@@ -148,7 +116,7 @@ def over(actions: dict[str, dict[str, Any]]) -> bool:
 
 async def told(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
     """What the controller said on a topic, without what this test put there."""
-    found = await said(bootstrap, topic)
+    found = await said(bootstrap, topic, CODEC)
     if topic == "alerts":
         return {key: value for key, value in found.items() if value["kind"].startswith("action_")}
     if topic == "charters":
@@ -165,9 +133,11 @@ async def settled(bootstrap: str) -> None:
     last = loop.time() + PATIENCE_S
     while loop.time() < last:
         await asyncio.sleep(1)
-        actions, ledger = await told(bootstrap, "actions"), await said(bootstrap, LEDGER)
+        actions, ledger = await told(bootstrap, "actions"), await said(bootstrap, LEDGER, CODEC)
         heard = {
-            key for key, value in (await said(bootstrap, "alerts")).items() if value["kind"] in ("error_rate", "drift")
+            key
+            for key, value in (await said(bootstrap, "alerts", CODEC)).items()
+            if value["kind"] in ("error_rate", "drift")
         }
         read = {event_id("control_entry", "alert", key) for key in heard}
         if read <= ledger.keys() and over(actions) and actions == (await computed(bootstrap))["actions"]:

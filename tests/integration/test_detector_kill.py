@@ -22,9 +22,8 @@ import pytest
 from flywheel.events import Codec, LocalRegistry, topics
 from flywheel.local.topic_admin import create_topics
 from flywheel.observe import load_settings
-from flywheel.stream import KafkaBus, Output, Publisher, ShardState
-from flywheel.stream.shard import Identity, Shard
-from flywheel.testkit.draining import read_partitions, read_topic
+from flywheel.stream import KafkaBus, Output, Publisher
+from flywheel.testkit.replaying import replayed, said
 from flywheel_detector.core import LEDGER, DetectFold
 from flywheel_detector.settings import DetectorSettings
 
@@ -58,45 +57,17 @@ async def start(bootstrap: str, state_dir: Path, faults: str) -> asyncio.subproc
     )
 
 
-async def said(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
-    """Every event of a topic by its id; two that differ under one id are an error."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in await read_topic(bootstrap, topic):
-        value = CODEC.decode(record.value or b"").value
-        assert found.setdefault(value["event_id"], value) == value
-    return found
-
-
 async def computed(bootstrap: str) -> dict[str, dict[str, Any]]:
     """What the core says about the ledger as it lies on the broker, by id."""
-    expected: dict[str, dict[str, Any]] = {}
-    for partition, records in (await read_partitions(bootstrap, LEDGER)).items():
-        state = ShardState(None)
-        shard = Shard(number=partition.partition, state=state, codec=CODEC, identity=Identity("detector", "again"))
-        fold = DetectFold(load_settings(DetectorSettings, **PACE).detect)
-        await shard.process(shard.sort({partition: records}), _Kept(fold, expected))
-        state.close()
-    return expected
-
-
-class _Kept:
-    """A fold that notes its outputs."""
-
-    def __init__(self, fold: DetectFold, into: dict[str, dict[str, Any]]) -> None:
-        self._fold, self._into = fold, into
-
-    def fold(self, shard: int, events: Any, state: Any) -> Any:
-        result = self._fold.fold(shard, events, state)
-        for output in result.outputs:
-            value = CODEC.decode(CODEC.encode(output.event, output.value)).value
-            self._into[value["event_id"]] = value
-        return result
+    settings = load_settings(DetectorSettings, **PACE).detect
+    found = await replayed(bootstrap, LEDGER, CODEC, lambda: DetectFold(settings), "detector")
+    return found.get("alerts", {})
 
 
 async def observed(bootstrap: str) -> list[str]:
     """The marks of every observation on the ledger, those of repeats too."""
     found = []
-    for entry in (await said(bootstrap, LEDGER)).values():
+    for entry in (await said(bootstrap, LEDGER, CODEC)).values():
         if entry["kind"] == "observations":
             found += [mark for _, _, mark, _, _ in json.loads(entry["body"])["observations"]]
     return found
@@ -108,7 +79,7 @@ async def settled(bootstrap: str, calls: int) -> None:
     last = loop.time() + 300
     while loop.time() < last:
         await asyncio.sleep(1)
-        alerts = await said(bootstrap, "alerts")
+        alerts = await said(bootstrap, "alerts", CODEC)
         fired = {alert["alert_id"] for alert in alerts.values() if alert["kind"] == "error_rate"}
         over = {alert["alert_id"] for alert in alerts.values() if alert["state"] == "resolved"}
         if len(await observed(bootstrap)) < calls or len(fired) < len(FEATURES) or not fired <= over:
@@ -150,7 +121,7 @@ async def test_killed_anywhere_no_alert_is_lost_or_told_twice(
                 await process.wait()
         await publisher.stop()
     assert killed == len(KILLED_AT)
-    alerts, marks = await said(bootstrap, "alerts"), await observed(bootstrap)
+    alerts, marks = await said(bootstrap, "alerts", CODEC), await observed(bootstrap)
     assert len(marks) == len(set(marks)) == number * len(FEATURES)
     assert alerts == await computed(bootstrap)
     errors = [alert for alert in alerts.values() if alert["kind"] == "error_rate"]

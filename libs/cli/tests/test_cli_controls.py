@@ -58,7 +58,7 @@ def test_rules_are_checked_with_line_and_field(tmp_path: Path) -> None:
     file.write_text(flywheel("control", "rules", "default").stdout)
     assert file.read_text() == default_rules_text()
     assert json.loads(flywheel("control", "rules", "check", str(file), "--json").stdout)["rules"][0] == "errors"
-    file.write_text(default_rules_text().replace("above: 2.0", "abov: 2.0"))
+    file.write_text(default_rules_text().replace("above: 1.8", "abov: 1.8"))
     result = flywheel("control", "rules", "check", str(file))
     assert (
         result.exit_code == 1

@@ -84,6 +84,41 @@ def test_an_old_change_is_not_blamed_and_the_arm_goes_until_the_cause_is_over(wo
     assert world.steps() == [("disable", "applied"), ("disable", "verified"), ("disable", "returned")]
 
 
+def test_what_came_back_too_early_goes_again_at_once_and_for_twice_as_long(world):
+    held_s = []
+    for n in range(2):
+        begun_s = world.now_s + 10_000 * (1 - n) + 5
+        world.alert("e", "error_rate", at_s=begun_s, **BAD)
+        assert world.controls() == [("disable", ("strong",))]
+        world.resolve("e", "error_rate", at_s=begun_s + 300)  # no calls, no alert: whether it is over, the return tells
+        resolved_s = world.now_s
+        while world.controls():
+            world.tick(world.now_s + 10)
+        held_s.append(world.now_s - resolved_s)
+    assert held_s == [600, 1200]
+    assert world.steps("refused") == [] and len(world.steps("returned")) == 2
+
+
+def test_an_arm_is_not_at_fault_where_the_others_are_in_the_same_trouble(world):
+    arms = ("strong", "cheap", "other")
+    for at, arm in enumerate(arms):
+        world.alert(arm, "error_rate", at_s=10_000 + at, scope={"feature": "support", "arm": arm}, **BAD)
+    for arm in arms[:2]:
+        world.resolve(arm, "error_rate", at_s=10_300, scope={"feature": "support", "arm": arm})  # nothing asks it
+    assert world.steps("verified") == []
+    world.ticks(10_000 + 620)
+    assert world.steps("undone") == [("disable", "it showed no effect within its window")] * 2
+    assert world.controls() == [] and ("action_failed", "firing") in world.told()
+
+
+def test_a_slow_decay_of_another_arm_is_another_matter(world):
+    scope = {"feature": "support", "arm": "cheap"}
+    world.alert("d", "quality", at_s=10_000, scope=scope, attributes={"observed": "0.72", "expected": "0.8"})
+    world.alert("q", "quality", at_s=20_000, attributes={"observed": "0.5", "expected": "0.8"})
+    world.resolve("q", "quality", at_s=20_300)
+    assert [step for step in world.steps() if step[0] == "disable"] == [("disable", "applied"), ("disable", "verified")]
+
+
 def test_two_arms_may_be_disabled_and_the_last_never(world):
     for at, arm in enumerate(("strong", "cheap", "other")):
         world.alert(arm, "error_rate", at_s=10_000 + at, scope={"feature": "support", "arm": arm}, **BAD)
@@ -111,6 +146,22 @@ def test_the_cheapest_arm_is_not_taken_when_it_is_bad(world):
     world.policy(2, {"strong": 0.9, "cheap": 0.2, "other": 0.8})
     world.alert("c", "cost_per_call", at_s=10_000, attributes={"observed": "0.03", "expected": "0.01"})
     assert world.controls() == [("pin", ("other",))]
+
+
+@pytest.mark.parametrize(("kind", "little", "much"), [("refusal_rate", 0.04, 0.3), ("latency", 1.8, 3.1)])
+def test_an_arm_that_refuses_or_is_slow_goes_and_a_little_of_it_is_only_proposed(world, kind, little, much):
+    world.alert("x", kind, at_s=10_000, value=little, attributes={"observed": str(little), "expected": "1"})
+    assert world.controls() == [] and world.steps() == [("propose", "proposed")]
+    world.alert("x", kind, at_s=10_060, value=much, attributes={"observed": str(much), "expected": "1"})
+    assert world.controls() == [("disable", ("strong",))]
+    world.resolve("x", kind, at_s=10_400)
+    world.ticks(12_000)
+    assert world.steps()[1:] == [("disable", "applied"), ("disable", "verified"), ("disable", "returned")]
+
+
+def test_a_doubled_price_is_acted_on_though_a_mean_of_few_calls_shows_a_little_less(world):
+    world.alert("c", "cost_per_call", at_s=10_000, attributes={"observed": "0.0193", "expected": "0.01"})
+    assert world.controls() == [("pin", ("cheap",))]
 
 
 def test_quality_down_a_fifth_pauses_what_is_tried_and_slow_decay_is_only_proposed(world):
@@ -217,7 +268,7 @@ def test_a_person_who_took_the_same_revision_is_said_again(world):
 
 
 def test_in_dry_run_it_only_says_what_it_would_do(world):
-    world.rules(1, default_rules_text().replace("mode: act", "mode: dry_run").replace("version: 1", "version: 7"))
+    world.rules(1, default_rules_text().replace("mode: act", "mode: dry_run").replace("version: 2", "version: 7"))
     world.charter(2, at_s=3600)
     world.alert("e", "error_rate", at_s=3700, **BAD)
     world.alert("d", "drift", at_s=3800)
@@ -255,4 +306,7 @@ def test_what_makes_no_sense_is_refused_with_its_field(world):
 
 def test_the_default_rules_are_what_the_documentation_says():
     tree = parse_rules(default_rules_text())
-    assert [(rule.name, rule.priority) for rule in tree.rules][:3] == [("errors", 100), ("cost", 80), ("quality", 60)]
+    assert [(rule.name, rule.priority) for rule in tree.rules] == [
+        ("errors", 100), ("cost", 80), ("refusals", 70), ("quality", 60), ("slow", 50), ("slow-decay", 10),
+        ("silence", 10),
+    ]  # fmt: skip

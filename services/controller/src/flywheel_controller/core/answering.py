@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flywheel.control import Rule
 from flywheel.events import event_id
-from flywheel_controller.core.book import GIVEN_UP, PROPOSED, Alert, Feature, Open
+from flywheel_controller.core.book import GIVEN_UP, PROPOSED, Alert, Done, Feature, Open
 from flywheel_controller.core.ground import HOUR_US
 from flywheel_controller.core.judging import Judging
 from flywheel_controller.core.published import Unmade, step_of, unmade_step
@@ -55,9 +55,9 @@ class Answering(Judging):
             if not _apart(action, found) and action.priority >= rule.priority:
                 self._refuse(alert, rule, "priority", f"rule {action.rule} holds the feature", found=found)
                 return True
-        mine = [each for each in done if each.rule == rule.name and each.feature == alert.feature]
-        mine = [each for each in mine if each.arms == list(found.arms)]
-        if any(now_us - each.ended_us < rule.cooldown * 1e6 for each in mine):
+        mine = self._before(alert, rule, found)
+        tried = [each for each in mine if each.state != "returned"]  # what returned did help: its cause came back
+        if any(now_us - each.ended_us < rule.cooldown * 1e6 for each in tried):
             self._refuse(alert, rule, "cooldown", f"the same ended less than {rule.cooldown:g} s ago", found=found)
             return True
         if sum(now_us - each.applied_us < rule.flaps.within * 1e6 for each in mine) >= rule.flaps.most:
@@ -76,6 +76,18 @@ class Answering(Judging):
             return True
         return False
 
+    def _before(self, alert: Alert, rule: Rule, found: Plan) -> list[Done]:
+        """The times the same was done before."""
+        mine = [each for each in self.book.done if each.rule == rule.name and each.feature == alert.feature]
+        return [each for each in mine if each.arms == list(found.arms)]
+
+    def _return_after_us(self, alert: Alert, rule: Rule, found: Plan) -> int:
+        """How long after its cause is over it returns: twice as long each time it came back lately, as each return
+        tries on callers whether it is."""
+        since_us = self._place.now_us - rule.flaps.within * 1e6
+        tries = [each for each in self._before(alert, rule, found) if each.applied_us > since_us]
+        return int(rule.return_after * 1e6) * 2 ** sum(each.state == "returned" for each in tries)
+
     def _apply(self, alert: Alert, rule: Rule, found: Plan, in_force: Sequence[Open]) -> None:
         identity, now_us = self._next_id(), self._place.now_us
         why = _why(alert, found)
@@ -93,7 +105,7 @@ class Answering(Judging):
             cause_kind=alert.kind, scope=dict(alert.scope), before={alert.alert_id: alert.signal.deviation}, reason=why,
             applied_us=now_us, verify_by_us=now_us + int(rule.verify.within * 1e6), improve=rule.verify.improve,
             expires_us=None if found.kind == "rollback" else now_us + int(rule.expires_after * 1e6),
-            return_after_us=int(rule.return_after * 1e6),
+            return_after_us=self._return_after_us(alert, rule, found),
         )  # fmt: skip
         if found.taken_back is not None:
             action.change, action.undo_digest = found.taken_back.event_id, found.taken_back.digest

@@ -90,13 +90,15 @@ class Open:
 
 @dataclass(slots=True)
 class Done:
-    """An action that is over, as far as cooldown, flapping and limits need it."""
+    """An action that is over, as far as cooldown, flapping and limits need it. ``state``: the one it ended in; empty
+    where that was not kept yet."""
 
     rule: str
     feature: str
     arms: list[str]
     applied_us: int
     ended_us: int
+    state: str = ""
 
 
 @dataclass(slots=True)

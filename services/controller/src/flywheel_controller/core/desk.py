@@ -86,7 +86,7 @@ class Desk(Answering):
         for action in sorted(answering, key=lambda each: each.action_id):
             if self._all_resolved(action):
                 action.resolved_us = self._place.now_us
-                if not action.verified:
+                if not action.verified and not self._elsewhere(action):
                     self._verified(action, 0.0, "every alert it answers is resolved")
 
     def charter(self, feature_name: str, declared: Declared, default: str, arms: Sequence[KnownArm]) -> bool:

@@ -10,6 +10,7 @@ from flywheel.events import event_id
 from flywheel.stream import Output
 from flywheel_controller.core.book import MAX_ALERTS, MAX_CHARTERS, Alert, Book, Declared, KnownArm, Open
 from flywheel_controller.core.published import again, charter_output, control_output, told_person
+from flywheel_controller.core.steps import concerns
 
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
@@ -109,6 +110,21 @@ class Ground:
     def _all_resolved(self, action: Open) -> bool:
         found = [self._find(alert_id, action.feature) for alert_id in action.cause]
         return not any(alert.firing for alert in found if alert is not None)
+
+    def _elsewhere(self, action: Open) -> list[Alert]:
+        """Alerts of the same rule about arms of the feature that still serve. Of an arm without calls nothing is heard
+        any more, whether or not it was at fault; where the others are in the same trouble it was not."""
+        if action.kind != "disable":
+            return []
+        gone = {name for each in self._open_on(action.feature, "disable") for name in each.arms}
+        serving = [arm for arm in self.book.feature(action.feature).arms if arm.name not in gone]
+        found = []
+        for _, alert in sorted(self.book.alerts.items()):
+            if alert.firing and alert.feature == action.feature and alert.alert_id not in action.cause:
+                rule = self.tree.rule_for(alert.signal)
+                if rule is not None and rule.name == action.rule and any(concerns(arm, alert) for arm in serving):
+                    found.append(alert)
+        return found
 
     def _remembered_us(self) -> int:
         longest = max((max(rule.flaps.within, rule.cooldown) for rule in self.tree.rules), default=0.0)

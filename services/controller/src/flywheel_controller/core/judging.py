@@ -32,8 +32,9 @@ class Judging(Ground):
         self.book.done = [each for each in self.book.done if each.ended_us > kept_us][-MAX_DONE:]
 
     def _judge(self, action: Open) -> None:
-        """Every alert it answers must be resolved or clearly nearer to where it should be."""
-        after, failed = 0.0, []
+        """Every alert it answers must be resolved or clearly nearer to where it should be, and no other arm in the same
+        trouble."""
+        after, failed = 0.0, self._elsewhere(action)
         for alert_id in action.cause:
             alert = self._find(alert_id, action.feature)
             if alert is None or not alert.firing:
@@ -55,7 +56,7 @@ class Judging(Ground):
         action.verified = True
         self._say(step_of(self.book.project, action, "verified", self._place.now_us, reason=why, after=after))
         if action.kind == "rollback":  # it stays: there is nothing to return to
-            self._close(action)
+            self._close(action, "verified")
 
     def _end(self, action: Open, state: str, why: str, *, after: float | None = None) -> None:
         """Take an action back. A rollback is only undone by itself: in every other case somebody else has decided."""
@@ -64,13 +65,13 @@ class Judging(Ground):
             text = next((e.text for e in self._charters.of(action.feature) if e.digest == action.undo_digest), None)
             if text is not None:
                 self._publish_charter(action.feature, text, own=True)
-        self._close(action)
+        self._close(action, state)
 
-    def _close(self, action: Open) -> None:
+    def _close(self, action: Open, state: str) -> None:
         del self.book.open[action.action_id]
         self.book.done.append(
-            Done(action.rule, action.feature, action.arms, action.applied_us, self._place.now_us)
-        )  # fmt: skip
+            Done(action.rule, action.feature, action.arms, action.applied_us, self._place.now_us, state)
+        )
         for alert in self.book.alerts.values():
             if alert.answered == action.action_id:
                 alert.answered = ""
