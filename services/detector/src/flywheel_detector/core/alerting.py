@@ -148,12 +148,13 @@ class Alerting:
         another reason came before the time did. Of a feature none of whose series is watched any more nobody is told.
         """
         book = self._book
-        raised, limit_us = book.alerts.get(SILENCE), book.silence.overdue_us()
+        raised, gap_us = book.alerts.get(SILENCE), now_us - book.called_us
         if not book.places:
             if raised is not None:
                 self._forget(SILENCE, raised, now_us)
             return
-        gap_us = now_us - book.called_us
+        # Nothing is asked of features whose calls come.
+        limit_us = book.silence.overdue_us(book.called_us) if raised is not None or gap_us > grace_us else None
         quiet = limit_us is not None and gap_us > limit_us + grace_us
         if quiet and raised is None:
             raised = Raised(alert_id(book, Place("", ""), SILENCE), SILENCE, "", [], "warning", now_us, now_us, 0.0)
@@ -169,6 +170,7 @@ class Alerting:
         attributes = {
             "observed": figure_text(gap_us / 1e6), "expected": figure_text(limit_us / 1e6), "unit": "s",
             "measure": "seconds without a call", "since": when(book.called_us),
+            "false_alarms_per_day": figure_text(book.silence.per_day),
         }  # fmt: skip
         output = alert_output(
             book, raised, state=state, now_us=now_us, scope=scope, title=title_of(book, scope, what),

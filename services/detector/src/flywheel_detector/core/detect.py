@@ -151,6 +151,7 @@ class _Batch:
         if not is_whole(partitions, MOST_PARTITIONS):
             return Reject("entry_invalid", "body", f"partitions: a whole number of 1 to {MOST_PARTITIONS}")
         run_length = self._run_length(partitions, now_us)
+        silences = (1.0 - LEVEL_SHARE) * self._settings.false_alarms_per_day / partitions
         for key, stored in list(self._state.scan("books")):
             if key not in self._books:
                 self._books[key], self._stored[key] = Book.decode(stored), stored
@@ -163,6 +164,7 @@ class _Batch:
             guarding = Guarding(
                 book, self._shelf, self._settings.alerts, rails, window_us=self._window_us, outputs=self.outputs
             )
+            book.silence.per_day = round(silences / len(self._books), 9)
             self._close(book, alerting, guarding, now_us, run_length)
             alerting.look(now_us)
             guarding.look(now_us)
