@@ -42,6 +42,7 @@ def test_the_rule_of_highest_priority_that_fits_answers():
     (signal("quality", observed=0.65, expected=0.8), "slow-decay"),
     (signal("drift"), "slow-decay"),
     (signal("silence"), "silence"),
+    (signal("guardrail", value=0.2, threshold=0.05), "guardrail"),
 ])  # fmt: skip
 def test_the_default_tree_is_that_of_the_seeds(alert, name):
     assert default_rules().rule_for(alert).name == name

@@ -67,8 +67,8 @@ def decision(n: int, at_s: float, arm: str, **more: Any) -> Event:
     return event_of("llm-decisions", "decision", value, at(at_s) + 50_000)
 
 
-def charter(revision: int, at_s: float) -> Event:
-    text = CHARTER.format(feature="support", prompt=revision)
+def charter(revision: int, at_s: float, *, more: str = "") -> Event:
+    text = CHARTER.format(feature="support", prompt=revision) + more
     value = {
         "event_id": event_id("charter", revision), "project": "acme", "feature": "support", "occurred_at": at(at_s),
         "revision": revision, "charter_yaml": text, "digest": str(revision),

@@ -33,14 +33,15 @@ FEW = parts.DetectSettings(
 
 @lru_cache(maxsize=1)
 def busy():
-    """A ledger with a change, an alert that fires and ends, and series that are evicted."""
+    """A ledger with a change, a bound that is broken, alerts that fire and end, and series that are evicted."""
     world = parts.World(FEW)
+    world.read([parts.charter(1, 0, more="constraints: {error_rate: 0.1, p95_latency_ms: 3000}\n")], 0)
     world.play(0, 200, lambda n, at_s: [*parts.failing(0.02, 1)(n, at_s), parts.score(n, at_s, n % 7 / 7)])
     world.play(200, 260, parts.failing(0.9, 2))
     world.play(260, 420, parts.failing(0.02, 3))
     world.play(420, 470, lambda n, at_s: [parts.call(n, at_s, request_model=f"m{n}")])
-    states = {alert["state"] for alert in world.said("error_rate")}
-    assert states == {"firing", "resolved"}
+    for kind in ("error_rate", "guardrail"):
+        assert {alert["state"] for alert in world.said(kind)} == {"firing", "resolved"}
     return world
 
 
@@ -134,6 +135,14 @@ BODIES = st.one_of(
     JSON,
     st.fixed_dictionaries({"cells": st.lists(CELL, max_size=2), "observations": st.lists(OBSERVATION, max_size=3)}),
     st.fixed_dictionaries({"revision": JSON, "at_us": JSON}),
+    st.fixed_dictionaries({"revision": st.just(1), "at_us": st.just(parts.T0), "bounds": JSON}),
+    st.fixed_dictionaries(
+        {
+            "revision": st.just(1),
+            "at_us": st.just(parts.T0),
+            "bounds": st.dictionaries(st.text(), st.tuples(JSON, JSON)),
+        }
+    ),
     st.fixed_dictionaries({"partitions": JSON}),
 )
 

@@ -5,6 +5,7 @@ What needs River or scipy is imported by name: ``river_detectors``, ``two_sample
 
 from flywheel.detect.alarms import Alarm, Kind, Scored
 from flywheel.detect.anomaly import AnomalyScorer
+from flywheel.detect.bounds import BoundDetector, Breach
 from flywheel.detect.edetector import Change, ChangeDetector
 from flywheel.detect.levels import LevelDetector
 from flywheel.detect.season import DailySeason
@@ -15,6 +16,8 @@ from flywheel.detect.state import StateInvalid
 __all__ = [
     "Alarm",
     "AnomalyScorer",
+    "BoundDetector",
+    "Breach",
     "Change",
     "ChangeDetector",
     "DailySeason",

@@ -56,7 +56,7 @@ class SeriesDetector(Stateful):
         if found is None:
             return []
         seconds = (found.typical_us / 1e6, found.gap_us / 1e6, found.gap_us / 1e6, found.limit_us / 1e6)
-        method = "longer than 10 medians and 3 maxima of the last 64 intervals"
+        method = "longer than chance explains by the last 64 intervals and the hour of the week"
         return [Alarm("silence", at_us, found.since_us, *seconds, method)]
 
     def _anomaly(self, at_us: int, value: float, expected: float, surprise: float, score: float) -> list[Alarm]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from flywheel.stream import Output, StateView
 from flywheel_detector.core.book import Book, Place, Raised
+from flywheel_detector.core.guardrails import GUARDRAIL
 from flywheel_detector.core.off_level import LEAST_TO_RESOLVE, Off
 from flywheel_detector.core.published import (
     SILENCE,
@@ -24,10 +25,10 @@ from flywheel_detector.core.published import (
 from flywheel_detector.core.series import Series
 from flywheel_detector.core.shelf import Shelf
 
-_RANK: Final = {"info": 0, "warning": 1, "critical": 2}
+RANK: Final = {"info": 0, "warning": 1, "critical": 2}
 FORGOTTEN: Final = "forgotten"
 """Why an alert ended whose series went because there were too many, whether or not there is another by now."""
-_NEWS: Final = 0.1
+NEWS: Final = 0.1
 """Share of a deviation by which it must have changed to be said again."""
 
 
@@ -73,7 +74,7 @@ class Alerting:
     def look(self, now_us: int) -> None:
         """Say again what became another; resolve what is over."""
         for about, raised in sorted(self._book.alerts.items()):
-            if raised.kind != SILENCE:
+            if raised.kind not in (SILENCE, GUARDRAIL):
                 self._look_at(about, raised, now_us)
 
     def _look_at(self, about: str, raised: Raised, now_us: int) -> None:
@@ -137,7 +138,7 @@ class Alerting:
         if off is None or now_us - raised.said_us < self._terms.repeat_us:
             return
         _, observed = _figures(series, off, self._terms.resolve_us)
-        if abs(observed - raised.said) >= _NEWS * abs(off.observed - off.expected):
+        if abs(observed - raised.said) >= NEWS * abs(off.observed - off.expected):
             self._say(raised, series, "firing", now_us)
 
     # -- silence ------------------------------------------------------------------------------------------------------
@@ -147,12 +148,13 @@ class Alerting:
         another reason came before the time did. Of a feature none of whose series is watched any more nobody is told.
         """
         book = self._book
-        raised, limit_us = book.alerts.get(SILENCE), book.silence.overdue_us()
+        raised, gap_us = book.alerts.get(SILENCE), now_us - book.called_us
         if not book.places:
             if raised is not None:
                 self._forget(SILENCE, raised, now_us)
             return
-        gap_us = now_us - book.called_us
+        # Nothing is asked of features whose calls come.
+        limit_us = book.silence.overdue_us(book.called_us) if raised is not None or gap_us > grace_us else None
         quiet = limit_us is not None and gap_us > limit_us + grace_us
         if quiet and raised is None:
             raised = Raised(alert_id(book, Place("", ""), SILENCE), SILENCE, "", [], "warning", now_us, now_us, 0.0)
@@ -168,6 +170,7 @@ class Alerting:
         attributes = {
             "observed": figure_text(gap_us / 1e6), "expected": figure_text(limit_us / 1e6), "unit": "s",
             "measure": "seconds without a call", "since": when(book.called_us),
+            "false_alarms_per_day": figure_text(book.silence.per_day),
         }  # fmt: skip
         output = alert_output(
             book, raised, state=state, now_us=now_us, scope=scope, title=title_of(book, scope, what),
@@ -185,12 +188,10 @@ class Alerting:
         expected, observed = measure.shown(figures[0]), measure.shown(figures[1])
         if off is not None and off.kind == "drift":
             expected, observed = figures
-        calls = place.per_hour(book.closed_us, self._window_us)
-        all_calls = sum(each.per_hour(book.closed_us, self._window_us) for each in book.places.values())
-        share = calls / all_calls if all_calls and place.model else 1.0
+        calls, share = rate_of(book, place, self._window_us)
         if off is not None:
             grave = severity_of(measure, expected, observed, share)
-            raised.severity = max(raised.severity, grave, key=lambda each: _RANK[each])
+            raised.severity = max(raised.severity, grave, key=lambda each: RANK[each])
             raised.said = figures[1]
         if state == "firing":
             raised.reports += 1
@@ -234,9 +235,16 @@ class Alerting:
         return explained_by(parts) if len(parts) > 1 else ""
 
 
+def rate_of(book: Book, place: Place, window_us: int) -> tuple[float, float]:
+    """Calls an hour of a cell lately, and its share of the feature's."""
+    calls = place.per_hour(book.closed_us, window_us)
+    all_calls = sum(each.per_hour(book.closed_us, window_us) for each in book.places.values())
+    return calls, calls / all_calls if all_calls and place.model else 1.0
+
+
 def _figures(series: Series, off: Off | None, span_us: int) -> tuple[float, float]:
     """Expected and observed now, as figures: at first what the detector says, then what the newest windows show."""
     if off is None:
         return series.levels.season.level, series.lately
-    count, mean, _ = off.lately(span_us)
+    count, mean = off.lately(span_us)
     return off.expected, mean if count >= LEAST_TO_RESOLVE else off.observed

@@ -70,7 +70,8 @@ class Raised:
 @dataclass(slots=True)
 class Book:
     """One feature. Times: ``newest_us`` of its observations, never ahead of their arrival; ``closed_us``: windows up to
-    here are closed; ``arrived_us``, ``called_us``: the ledger's time when observations, and calls among them, came."""
+    here are closed; ``arrived_us``, ``called_us``: the ledger's time when observations, and calls among them, came.
+    ``bounds``: what the newest charter declares that can be watched, least and largest value by name."""
 
     project: str
     feature: str
@@ -81,6 +82,7 @@ class Book:
     late: int = 0
     evicted: list[int] = field(default_factory=lambda: [0, 0])
     charters: list[dict[str, Any]] = field(default_factory=list)
+    bounds: dict[str, list[float | None]] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     alerts: dict[str, Raised] = field(default_factory=dict)
     silence: SilenceDetector = field(default_factory=SilenceDetector)
@@ -117,4 +119,5 @@ class Book:
 
 _PLAIN: Final = (
     "project", "feature", "newest_us", "closed_us", "arrived_us", "called_us", "late", "evicted", "charters",
+    "bounds",
 )  # fmt: skip

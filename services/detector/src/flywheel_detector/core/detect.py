@@ -16,16 +16,20 @@ from flywheel.detect.levels import WARM_UP
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, body_of, check_form
 from flywheel_detector.core.alerting import Alerting, AlertTerms
 from flywheel_detector.core.book import Book
+from flywheel_detector.core.guarding import Guarding
+from flywheel_detector.core.guardrails import guardrails_of
 from flywheel_detector.core.ledger import LATEST_US, is_whole, observations_in
 from flywheel_detector.core.measures import ARM_SHARE, SCORE
 from flywheel_detector.core.series import Series
 from flywheel_detector.core.shelf import HOUR_US, Held, Shelf, series_key
 from flywheel_detector.core.windows import OpenWindows
 
-FORM: Final = 1
+FORM: Final = 2
 """Of the state; another one when what the tables hold changes."""
 DETECTORS: Final = 2
-"""Of each series: its level and its spread."""
+"""Of each series: its level and its spread; one more for each bound that it is held to."""
+LEVEL_SHARE: Final = 0.9
+"""Of the budget of false alarms for these; the rest is for silence."""
 LEAST_RUN: Final = 100_000.0
 DAY_US: Final = 86_400_000_000
 MAX_CHARTERS: Final = 4
@@ -129,10 +133,15 @@ class _Batch:
         revision, at_us = body.get("revision"), body.get("at_us")
         if not is_whole(revision, LATEST_US) or not is_whole(at_us, LATEST_US):
             return Reject("entry_invalid", "body", "revision and at_us: whole numbers of 1 or more")
+        try:
+            rails = guardrails_of(body.get("bounds", {}))
+        except (ValueError, AttributeError) as error:
+            return Reject("entry_invalid", "body", str(error)[:300])
         book = self._book(value)
         if book.charters and revision <= book.charters[-1]["revision"]:
             return Skip("older")
         book.charters = [*book.charters, {"revision": revision, "at_us": at_us}][-MAX_CHARTERS:]
+        book.bounds = {rail.name: body["bounds"][rail.name] for rail in rails}
         return None
 
     # -- the time -----------------------------------------------------------------------------------------------------
@@ -142,6 +151,7 @@ class _Batch:
         if not is_whole(partitions, MOST_PARTITIONS):
             return Reject("entry_invalid", "body", f"partitions: a whole number of 1 to {MOST_PARTITIONS}")
         run_length = self._run_length(partitions, now_us)
+        silences = (1.0 - LEVEL_SHARE) * self._settings.false_alarms_per_day / partitions
         for key, stored in list(self._state.scan("books")):
             if key not in self._books:
                 self._books[key], self._stored[key] = Book.decode(stored), stored
@@ -150,8 +160,14 @@ class _Batch:
             alerting = Alerting(
                 book, self._shelf, self._state, self._settings.alerts, window_us=self._window_us, outputs=self.outputs
             )
-            self._close(book, alerting, now_us, run_length)
+            rails = {rail.label: rail for rail in guardrails_of(book.bounds)}
+            guarding = Guarding(
+                book, self._shelf, self._settings.alerts, rails, window_us=self._window_us, outputs=self.outputs
+            )
+            book.silence.per_day = round(silences / len(self._books), 9)
+            self._close(book, alerting, guarding, now_us, run_length)
             alerting.look(now_us)
+            guarding.look(now_us)
             alerting.silent(now_us, round(self._settings.idle_s * 1e6))
         if self._shelf.count > self._settings.most_series:
             self._evict()
@@ -159,9 +175,9 @@ class _Batch:
 
     def _run_length(self, partitions: int, now_us: int) -> float:
         """The run length to a false alarm of each detector that keeps to the budget: an e-detector alarms in n
-        observations n / A times on average (Shin, Ramdas & Rinaldo 2023), so all together as often as
-        observations · detectors / A. Of a day's observations yesterday's number is known, or today's so far; on a day
-        after one without any, what the rate so far comes to in a day."""
+        observations n / A times on average (Shin, Ramdas & Rinaldo 2023), so all together as often as the sum of each
+        one's observations / A. Of a day's sum yesterday's is known, or today's so far; on a day after one without any,
+        what the rate so far comes to in a day."""
         day, clock = now_us // DAY_US, self._clock
         if day != clock.get("day", 0):
             clock["before"] = clock.get("today", 0) if day == clock.get("day", 0) + 1 else 0
@@ -170,9 +186,9 @@ class _Batch:
         if not clock["before"]:
             today = today * DAY_US // max(now_us - clock["since"], HOUR_US)
         a_day = max(today, clock["before"])
-        return max(LEAST_RUN, DETECTORS * a_day * partitions / self._settings.false_alarms_per_day)
+        return max(LEAST_RUN, a_day * partitions / (LEVEL_SHARE * self._settings.false_alarms_per_day))
 
-    def _close(self, book: Book, alerting: Alerting, now_us: int, run_length: float) -> None:
+    def _close(self, book: Book, alerting: Alerting, guarding: Guarding, now_us: int, run_length: float) -> None:
         idle = now_us - book.arrived_us >= self._settings.idle_s * 1e6
         done_us = book.newest_us - round(self._settings.grace_s * 1e6) - self._window_us + 1
         before_us = max(now_us, book.closed_us) + 1 if idle else done_us
@@ -188,10 +204,12 @@ class _Batch:
                 called[start_us] = max(called.get(start_us, 0), newest_us)
             for name in sorted(window.measured):
                 series = self._series(book, key, name)
-                seen = window.sample(name)
-                self._clock["today"] = self._clock.get("today", 0) + len(seen)
+                seen, rails = window.sample(name), guarding.rails_of(name)
+                self._clock["today"] = self._clock.get("today", 0) + len(seen) * (DETECTORS + len(rails))
                 if series.watch(self._state, start_us, seen, run_length) is not None:
                     alerting.found(key, series, now_us)
+                for label in series.hold_to(rails, start_us, seen, run_length):
+                    guarding.found(key, series, label, now_us)
             if self._shelf.count > SURPLUS * self._settings.most_series:
                 self._evict()  # a flood of names must not fill the memory before the others had their turn
         for start_us in sorted(called):

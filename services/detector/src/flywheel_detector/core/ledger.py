@@ -62,10 +62,9 @@ def _observations_text(cells: Mapping[str, int], observations: Sequence[str]) ->
 
 
 def charter_entry(value: Mapping[str, Any], charter: Charter) -> Output:
-    """Return the entry of a charter: when it was declared, which arms it has and which bounds it sets."""
+    """Return the entry of a charter: when it was declared, which arms it has and which bounds it sets. Objectives
+    (``slo``) are not among them: the monitor watches their error budgets."""
     bounds = {name: [limit.min, limit.max] for name, limit in charter.constraints.items()}
-    for level in charter.slo:
-        bounds.setdefault(level.metric, [level.min, level.max])
     body = {
         "revision": value["revision"],
         "at_us": value["occurred_at"],

@@ -74,6 +74,7 @@ def alert_output(
     value: float | None,
     window: tuple[int, int] | None,
     attributes: Mapping[str, str],
+    threshold: float | None = None,
 ) -> Output:
     """Return one report of an alert."""
     event: dict[str, Any] = {
@@ -89,6 +90,7 @@ def alert_output(
         "title": title,
         "detail": detail,
         "value": value,
+        "threshold": threshold,
         "window_start": None if window is None else window[0],
         "window_end": None if window is None else window[1],
         "attributes": {name: text for name, text in attributes.items() if text},

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Final, NamedTuple
 
-from flywheel.detect import LevelDetector
+from flywheel.detect import BoundDetector, LevelDetector
 from flywheel.detect.alarms import Alarm
 from flywheel.stream import StateView
+from flywheel_detector.core.guarded import Guarded, Seen
+from flywheel_detector.core.guardrails import Guardrail
 from flywheel_detector.core.measures import Measure
 from flywheel_detector.core.off_level import Off
 
@@ -26,18 +29,11 @@ RECENT: Final = 16
 """Observations remembered for exemplars and for the spread."""
 
 
-class Seen(NamedTuple):
-    """One observation: time, value in the measure's unit, request."""
-
-    at_us: int
-    value: float
-    request_id: str
-
-
 @dataclass(slots=True)
 class Series:
     """One series of a shard. ``seq``: observations its detector knows; ``taken``: all there were; ``lately``: mean of
-    about the last 16 figures; ``stored``: its head as it lies in the state, None once it is ahead of that."""
+    about the last 16 figures; ``stored``: its head as it lies in the state, None once it is ahead of that; ``guarded``:
+    the bounds it is held to, by label."""
 
     key: str
     measure: Measure
@@ -50,6 +46,7 @@ class Series:
     recent: list[Seen] = field(default_factory=list)
     marks: list[list[int]] = field(default_factory=list)
     stored: bytes | None = None
+    guarded: dict[str, Guarded] = field(default_factory=dict)
 
     def watch(self, state: StateView, start_us: int, seen: list[Seen], run_length: float) -> Alarm | None:
         """Take in a window's observations, in order of time; the alarm, where they bring one to tell of."""
@@ -78,6 +75,24 @@ class Series:
         elif self.seq - (self.marks[-1][0] if self.marks else 0) >= MARK_EVERY:
             self._mark(state)
         return found
+
+    def hold_to(self, rails: Sequence[Guardrail], start_us: int, seen: Sequence[Seen], run_length: float) -> list[str]:
+        """Hold a window's observations, after `watch` took them, to the declared bounds; labels of those now broken."""
+        self.stored = None
+        for label in [each for each in self.guarded if each not in {rail.label for rail in rails}]:
+            del self.guarded[label]
+        broken: list[str] = []
+        for rail in rails:
+            known = self.guarded.get(rail.label)
+            if known is None or known.limit != rail.limit:
+                known = self.guarded[rail.label] = Guarded(rail.limit, BoundDetector(rail.bound))
+            if known.take(rail, start_us, seen, self.recent, run_length):
+                broken.append(rail.label)
+        return broken
+
+    def keep(self, label: str) -> None:
+        """A broken bound is kept again: bets on it go on."""
+        self.stored, self.guarded[label].off = None, None
 
     def _tells(self, alarm: Alarm) -> bool:
         if self.off is not None:
@@ -157,7 +172,8 @@ class Series:
         if self.stored is None:
             off = None if self.off is None else self.off.plain()
             figures = [self.seq, self.taken, self.last_us, self.lately, self.levels.season.level]
-            parts = [self.measure.name, *figures, off, self.recent, self.marks]
+            guarded = {label: each.plain() for label, each in self.guarded.items()}
+            parts = [self.measure.name, *figures, off, self.recent, self.marks, guarded]
             self.stored = json.dumps(parts, separators=(",", ":")).encode()
             state.put("heads", self.key, self.stored)
 
@@ -190,7 +206,7 @@ def drop_series(state: StateView, key: str) -> int:
 
 def read_series(state: StateView, key: str, stored: bytes, fresh: LevelDetector, measure: Measure) -> Series:
     """Return a series as it was when its head was stored; ``fresh`` is the detector of one without a mark."""
-    _, seq, taken, last_us, lately, _, off, recent, marks = json.loads(stored)
+    _, seq, taken, last_us, lately, _, off, recent, marks, guarded = json.loads(stored)
     levels = fresh
     if marks:
         levels = _unpacked(state.get("marks", f"{key}{marks[-1][0]:012d}") or b"")
@@ -201,6 +217,7 @@ def read_series(state: StateView, key: str, stored: bytes, fresh: LevelDetector,
     return Series(
         key, measure, levels, seq, taken, last_us, lately, None if off is None else Off(*off),
         [Seen(*each) for each in recent], marks, stored,
+        {label: Guarded.of(each) for label, each in guarded.items()},
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ import json
 from typing import Final, NamedTuple
 
 from flywheel.stream import StateView
+from flywheel_detector.core.guarded import Seen
 from flywheel_detector.core.ledger import Observation
-from flywheel_detector.core.series import Seen
 
 SAMPLE: Final = 16
 _KEY: Final = 16
