@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flywheel.cli.main import cli
+from flywheel.control import Silence
 from flywheel.events import Codec, LocalRegistry, event_id
 
 from .conftest import insert, sql_endpoint
@@ -23,6 +25,10 @@ START = datetime(2024, 11, 20, 9, tzinfo=UTC)  # long over: what was never resol
 BEGAN_S, ALERT_S, ACTED_S, VERIFIED_S, RESOLVED_S, RETURNED_S = 3600, 3690, 3700, 4000, 4100, 4700
 HOSTILE = "<script>alert('x')</script> [/red] \x1b[31m\u202eevil & \"quoted\" </svg>"
 CODEC = Codec(LocalRegistry.load())
+TIMES = (
+    "occurred_at", "window_start", "window_end", "applied_at", "verify_by", "expires_at", "starts_at", "ends_at"
+)  # fmt: skip
+SEEN = {"by": "ana", "note": "the provider knows"}
 SCOPE = {"feature": "answers", "arm": "strong", "provider": "openai", "model": "gpt-4o"}
 
 
@@ -53,7 +59,16 @@ def written(client: Any, event: str, values: list[dict[str, Any]]) -> None:
     """Events through their schema into their table, times as times, as the recorder does."""
     rows = [CODEC.decode(CODEC.encode(event, value)).value for value in values]
     for row in rows:
-        for name in ("occurred_at", "window_start", "window_end", "applied_at", "verify_by", "expires_at"):
+        for name in (
+            "occurred_at",
+            "window_start",
+            "window_end",
+            "applied_at",
+            "verify_by",
+            "expires_at",
+            "starts_at",
+            "ends_at",
+        ):
             if isinstance(row.get(name), int):
                 row[name] = START + timedelta(microseconds=row[name] - us(0))
     insert(client, event, at=START, rows=rows)
@@ -93,12 +108,14 @@ def recorded(client: Any) -> None:
     written(client, "alert", [
         alert("errors", ALERT_S, "firing", severity="critical", attributes=figures),
         alert("errors", ALERT_S + 200, "firing", attributes=figures),
+        alert("errors", ALERT_S + 250, "acknowledged", attributes=figures | SEEN),
         alert("hostile", ALERT_S + 30, "firing", kind="quality", title=HOSTILE, detail=HOSTILE,
               scope=SCOPE | {"team": HOSTILE}, attributes={"observed": "much", "expected": HOSTILE, "since": HOSTILE}),
         alert("own", ALERT_S + 320, "firing", title="errors: disable did not help", **own),
         alert("hostile", RESOLVED_S - 20, "resolved", kind="quality", title=HOSTILE),
         alert("errors", RESOLVED_S, "resolved", severity="info", attributes={"resolved_because": "back at its level"}),
         alert("errors", 40_000, "firing"),  # again, much later: another incident
+        alert("errors", 40_060, "acknowledged", attributes={"by": "bo"}),
         alert("day", 100, "firing", kind="budget_threshold", scope={"team": "cx"}, subject="acme/cx-day",
               window_start=us(0), window_end=us(50_000), severity="info", title="Budget cx-day: 50 % spent"),
         alert("errors", ALERT_S, "firing", project="other"),
@@ -141,6 +158,9 @@ def recorded(client: Any) -> None:
         {"event_id": owner, "project": "acme", "feature": "answers", "occurred_at": soon, "owner": owner, "by": owner,
          "revision": 1, "lifted": True, "reason": ""} for owner in ("person", "controller")
     ])  # fmt: skip
+    silence = Silence("acme", "s", 1, us(BEGAN_S - 29), us(BEGAN_S), us(BEGAN_S + 60), "ana", "told before")
+    lasting = replace(silence, project="other", ends_us=us(0) + 10**15, models=("openai/gpt-4o",))
+    written(client, "silence", [silence.event(), lasting.event()])
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +192,8 @@ def the_incident(flywheel: Callable[..., Result]) -> dict[str, Any]:
 def test_what_fires_now_and_what_fired(flywheel: Callable[..., Result]) -> None:
     found = as_json(flywheel("alerts", "list", "--project", "acme", "--json"))
     assert [(each["kind"], each["state"], each["started_at"][11:19]) for each in found] == [
-        ("error_rate", "firing", "20:06:40"),  # of one that fired twice the newer time
         ("action_failed", "firing", "10:06:50"),  # what it is about fires again
+        ("error_rate", "acknowledged", "20:06:40"),  # of one that fired twice the newer time
         ("budget_threshold", "over", "09:01:40"),
         ("quality", "resolved", "10:02:00"),
         ("error_rate", "resolved", "09:03:20"),
@@ -185,6 +205,38 @@ def test_what_fires_now_and_what_fired(flywheel: Callable[..., Result]) -> None:
     shown = flywheel("alerts", "list")
     assert shown.exit_code == 0 and "[/red]" in shown.stdout and "\x1b" not in shown.stdout
     assert flywheel("alerts", "list", "--since", "soon").exit_code == 2
+
+
+def test_one_alert_with_what_people_said(flywheel: Callable[..., Result]) -> None:
+    errors = event_id("test", "errors")
+    found = as_json(flywheel("alerts", "show", errors[:12], "--project", "acme", "--json"))
+    assert (found["state"], found["acknowledged_by"], found["silenced_by"]) == ("acknowledged", "bo", None)
+    assert [(each["state"], each["by"], each["note"]) for each in found["told"]] == [
+        ("firing", "", ""), ("firing", "", ""), ("acknowledged", "ana", "the provider knows"), ("resolved", "", ""),
+        ("firing", "", ""), ("acknowledged", "bo", ""),
+    ]  # fmt: skip
+    several = flywheel("alerts", "show", errors)
+    assert several.exit_code == 1 and "the beginning of 2 alerts" in several.stderr
+    none = flywheel("alerts", "show", "x' OR '1'='1")
+    assert none.exit_code == 1 and "no alert x' OR" in none.stderr
+    shown = flywheel("alerts", "show", event_id("test", "hostile"))
+    assert shown.exit_code == 0 and "[/red]" in shown.stdout and "\x1b" not in shown.stdout
+
+
+def test_a_silence_that_holds_is_shown_at_what_fires_under_it(flywheel: Callable[..., Result]) -> None:
+    (found,) = as_json(flywheel("alerts", "list", "--project", "other", "--json"))
+    assert (found["state"], found["silenced_by"]) == ("firing", "s")
+    assert "firing, silenced" in flywheel("alerts", "list", "--project", "other").stdout
+    said = flywheel("alerts", "show", event_id("test", "errors"), "--project", "other").stdout
+    assert "by ana: told before" in said
+
+
+def test_only_what_fires_can_be_acknowledged(flywheel: Callable[..., Result]) -> None:
+    for name, why in (("nothing", "no alert nothing"), (event_id("test", "hostile"), "nothing fires"), ("", "nothing")):
+        answer = flywheel("alerts", "ack", name, "--kafka", "127.0.0.1:9")
+        assert answer.exit_code == 1 and why in answer.stderr
+    by_feature = flywheel("alerts", "resolve", "acme/answers", "--kafka", "127.0.0.1:9")
+    assert by_feature.exit_code == 1 and "127.0.0.1:9" in by_feature.stderr  # found; nobody to tell
 
 
 def test_alerts_of_a_common_cause_are_one_incident(flywheel: Callable[..., Result]) -> None:
@@ -230,11 +282,13 @@ def test_the_review_tells_who_did_what_when_and_what_came_of_it(flywheel: Callab
     told = [(each["sort"], each["what"], each["who"]) for each in found["timeline"]]
     assert told == [
         ("change", "charter", ""), ("change", "budget", ""), ("change", "control", "person"), ("change", "prices", ""),
-        ("change", "rules", ""), ("fact", "began", ""), ("change", "new model", ""), ("change", "new model", ""),
+        ("change", "rules", ""), ("change", "silence", "ana"), ("fact", "began", ""), ("change", "new model", ""),
+        ("change", "new model", ""),
         ("detection", "firing", "critical"), ("decision", "disable applied", "rule errors"),
         ("decision", "escalate refused", "controller"), ("detection", "firing", "warning"),
-        ("detection", "firing", "warning"), ("effect", "disable verified", "rule errors"),
-        ("detection", "firing", "warning"), ("decision", "override applied", "ana"),
+        ("detection", "firing", "warning"), ("decision", "acknowledged", "ana"),
+        ("effect", "disable verified", "rule errors"), ("detection", "firing", "warning"),
+        ("decision", "override applied", "ana"),
         ("detection", "resolved", "warning"), ("detection", "resolved", "info"),
         ("effect", "disable returned", "rule errors"),
     ]  # fmt: skip

@@ -85,3 +85,39 @@ def test_how_every_alert_stands(alerts: Any) -> None:
         ("about nothing", "firing", 1), ("again", "firing", 2), ("century", "firing", 0), ("done", "resolved", 0),
         ("seen", "firing", 5), ("week", "over", 0),
     ]  # fmt: skip
+
+
+def test_what_a_person_says_belongs_to_the_time_that_it_fired(alerts: Any) -> None:
+    said: dict[str, Any] = {"attributes": {"by": "ana", "note": "on it"}}
+    later = {"attributes": {"by": "bo", "note": "till lunch", "until": "2024-11-20T12:00:00Z"}}
+    database = alerts(
+        report("seen", 0, "firing"),
+        report("seen", 2, "acknowledged", **said),
+        report("seen", 5, "firing", title="newest"),
+        report("worse", 0, "firing"),
+        report("worse", 2, "acknowledged", **said),
+        report("worse", 3, "firing", severity="critical"),
+        report("lunch", 0, "firing"),
+        report("lunch", 2, "acknowledged", **said),
+        report("lunch", 3, "acknowledged", **later),  # long over
+        report("again", 0, "firing"),
+        report("again", 2, "acknowledged", **said),
+        report("again", 3, "resolved", attributes={"by": "ana"}),
+        report("again", 9, "firing"),
+        report("never fired", 9, "acknowledged", **said),
+    )
+    found = database.query(
+        "SELECT alert_id, state, last_at, reports, title, acknowledged_at, acknowledged_by, note FROM v_alert_states"
+        " ORDER BY alert_id"
+    )
+    assert minutes(found) == [
+        ("again", "firing", 9, 1, "again at 9", None, "", ""),
+        ("lunch", "firing", 3, 1, "lunch at 0", 3, "bo", "till lunch"),
+        ("seen", "acknowledged", 5, 2, "newest", 2, "ana", "on it"),
+        ("worse", "firing", 3, 2, "worse at 3", 2, "ana", "on it"),
+    ]
+    first = database.query(
+        "SELECT state, ended_at, acknowledged_at, reports FROM v_alert_episodes"
+        " WHERE alert_id = 'again' AND episode = 0"
+    )
+    assert minutes(first) == [("resolved", 3, 2, 2)]

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from flywheel.cli.publishing import ApplyFailed, asked, newest_of
+from flywheel.cli.publishing import ApplyFailed, asked, newest_of, publish
 from flywheel.control import ControlInvalid, Item, Record, in_force
 from flywheel.events import Codec, event_id
-from flywheel.stream import KafkaBus, Output, Publisher
+from flywheel.stream import KafkaBus, Output
 
 CONTROLS: Final = "controls"
 RULES: Final = "control-rules"
@@ -109,15 +109,15 @@ async def say_control(bootstrap: str, wanted: Record) -> Record:
     Raises ``ApplyFailed``.
     """
 
-    async def publish(bus: KafkaBus, codec: Codec) -> Record:
+    async def say(bus: KafkaBus, codec: Codec) -> Record:
         policy = (await newest_of(bus, codec, POLICIES)).get(wanted.place)
         check_arms(wanted, policy)
         known = (await newest_of(bus, codec, CONTROLS)).get(wanted.key)
         record = next_record(wanted, known, time.time_ns() // 1000)
-        await _publish(bus, codec, Output(CONTROLS, record.key, "control", record.event(), record.place))
+        await publish(bus, codec, [Output(CONTROLS, record.key, "control", record.event(), record.place)])
         return record
 
-    return await asked(bootstrap, "publishing the control", publish)
+    return await asked(bootstrap, "publishing the control", say)
 
 
 def check_arms(wanted: Record, policy: Mapping[str, Any] | None) -> None:
@@ -153,7 +153,7 @@ def next_record(wanted: Record, known: Mapping[str, Any] | None, now_us: int) ->
 async def apply_rules(bootstrap: str, project: str, text: str) -> AppliedRules:
     """Publish rules as the next revision of a project, unless the newest is this very text. Raises ``ApplyFailed``."""
 
-    async def publish(bus: KafkaBus, codec: Codec) -> AppliedRules:
+    async def say(bus: KafkaBus, codec: Codec) -> AppliedRules:
         digest = sha256(text.encode()).hexdigest()
         known = (await newest_of(bus, codec, RULES)).get(project)
         if known is not None and known["digest"] == digest:
@@ -167,10 +167,10 @@ async def apply_rules(bootstrap: str, project: str, text: str) -> AppliedRules:
             "rules_yaml": text,
             "digest": digest,
         }
-        await _publish(bus, codec, Output(RULES, project, "control_rules", value))
+        await publish(bus, codec, [Output(RULES, project, "control_rules", value)])
         return AppliedRules(project, revision, changed=True)
 
-    return await asked(bootstrap, "publishing the rules", publish)
+    return await asked(bootstrap, "publishing the rules", say)
 
 
 async def drift_now(bootstrap: str) -> list[Drift]:
@@ -207,15 +207,6 @@ def drifts(newest: Mapping[str, Mapping[str, Mapping[str, Any]]], now_us: int) -
             place = f"{held.project}/{held.feature}"
             found.append(Drift("control", place, "the policy decides", running, None))
     return found
-
-
-async def _publish(bus: KafkaBus, codec: Codec, output: Output) -> None:
-    publisher = Publisher(bus, codec, source="cli")
-    await publisher.start()
-    try:
-        await publisher.publish([output])
-    finally:
-        await publisher.stop()
 
 
 def items_of(*, disable: Sequence[str], pin: str | None, pause: bool) -> tuple[Item, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from flywheel.cli.periods import within
 from flywheel.cli.questions import Rows
+from flywheel.control import Silence
 from flywheel.incident import Cell, Change, Episode, Figures, Incident, Phase, Report, Step
 from flywheel.store import quoted
 
@@ -33,10 +34,25 @@ _EPISODE: Final = (
     "project, alert_id, toUnixTimestamp64Micro(started_at), toUnixTimestamp64Micro(last_at),"
     " toUnixTimestamp64Micro(ended_at), kind, severity, reports, subject"
 )
-_STANDING: Final = "indexOf(['firing', 'over', 'resolved'], state), last_at DESC, alert_id"
+_STANDING: Final = "indexOf(['firing', 'acknowledged', 'over', 'resolved'], state), last_at DESC, alert_id"
 _CALLED: Final = ("calls", "errors", "refused", "priced", "cost_usd", "p50_ms", "p95_ms")
 _JUDGED: Final = ("rewarded", "reward", "quality")
-_FULL: Final = f"title, detail, value, threshold, {_WINDOW_END}, scope, attributes"
+_FULL: Final = (
+    f"title, detail, value, threshold, {_WINDOW_END}, scope, attributes, toUnixTimestamp64Micro(acknowledged_at),"
+    " acknowledged_by, toUnixTimestamp64Micro(acknowledged_until), note"
+)
+_REPORT: Final = (
+    "event_id, alert_id, toUnixTimestamp64Micro(occurred_at), kind, severity, state, title, detail, value, threshold,"
+    " scope, attributes"
+)
+_SILENCE: Final = (
+    "project, silence_id, revision, toUnixTimestamp64Micro(occurred_at), toUnixTimestamp64Micro(starts_at),"
+    " toUnixTimestamp64Micro(ends_at), by, reason, features, arms, models, kinds, severities"
+)
+_SILENCE_FIELDS: Final = (
+    "project", "silence_id", "revision", "said_us", "starts_us", "ends_us", "by", "reason", "features", "arms",
+    "models", "kinds", "severities",
+)  # fmt: skip
 _STEPS: Final = (
     "event_id, action_id, project, feature, toUnixTimestamp64Micro(occurred_at), state, kind, by, rule, arms, cause,"
     " value_before, value_after, reason, dry_run, change"
@@ -70,8 +86,8 @@ def whole(ask: Ask, incident: Incident) -> Incident:
 
 
 def standing(ask: Ask, chosen: Sequence[str], most: int) -> list[tuple[str, Episode]]:
-    """How alerts stand for which all of the conditions hold: firing, over or resolved, and the newest episode of each.
-    Those that fire come first, then the newest."""
+    """How alerts stand for which all of the conditions hold (firing, acknowledged, over or resolved), and the newest
+    episode of each. Those that fire come first, then the newest."""
     where = f" WHERE {' AND '.join(chosen)}" if chosen else ""
     found = ask(f"SELECT state, {_EPISODE}, {_FULL} FROM v_alert_states{where} ORDER BY {_STANDING} LIMIT {most:d}")
     return [(state, Episode(*row)) for state, *row in found.rows]
@@ -107,8 +123,7 @@ def other_steps(ask: Ask, incident: Incident, period: tuple[int, int]) -> list[S
 def reports(ask: Ask, incident: Incident) -> list[Report]:
     """Every report of an incident's alerts while they fired, at most the first 5,000."""
     found = ask(
-        "SELECT event_id, alert_id, toUnixTimestamp64Micro(occurred_at), kind, severity, state, title, detail, value,"
-        f" threshold, scope, attributes FROM v_alerts WHERE project = {quoted(incident.project)}"
+        f"SELECT {_REPORT} FROM v_alerts WHERE project = {quoted(incident.project)}"
         f" AND {_among('alert_id', sorted({each.alert_id for each in incident.episodes}))}"
         f" AND {within(incident.started_us, incident.last_us + 1)}"
         f" ORDER BY occurred_at, event_id LIMIT {MOST_REPORTS}"
@@ -118,15 +133,36 @@ def reports(ask: Ask, incident: Incident) -> list[Report]:
     return [each for each in told if any(i == each.alert_id and s <= each.at_us <= u for i, s, u in spans)]
 
 
+def reports_of(ask: Ask, project: str, alert_id: str, most: int) -> list[Report]:
+    """The newest ``most`` reports of an alert, and what people said to it, the oldest first."""
+    where = f"project = {quoted(project)} AND alert_id = {quoted(alert_id)}"
+    found = ask(f"SELECT {_REPORT} FROM v_alerts WHERE {where} ORDER BY occurred_at DESC, event_id LIMIT {most:d}")
+    return [Report(*row) for row in reversed(found.rows)]
+
+
+def silences(ask: Ask, until_us: int) -> list[Silence]:
+    """The silences that were not over at a time, by what is recorded."""
+    found = ask(
+        f"SELECT {_SILENCE} FROM v_silences WHERE NOT lifted AND ends_at > fromUnixTimestamp64Micro({until_us}, 'UTC')"
+        f" ORDER BY ends_at DESC LIMIT {MOST}"
+    )
+    return [Silence(**dict(zip(_SILENCE_FIELDS, (_held(part) for part in row), strict=True))) for row in found.rows]
+
+
+def _held(part: Any) -> Any:
+    return tuple(part) if isinstance(part, list) else part
+
+
 def changes(ask: Ask, incident: Incident, period: tuple[int, int]) -> list[Change]:
     """Changes of the configuration in a period that may bear on an incident: of its features' charters, and people's
-    controls; of its project's budgets, rules and prices. What the controller put in force is told by its actions."""
+    controls and silences; of its project's budgets, rules and prices. What the controller put in force is told by its
+    actions."""
     project, when = quoted(incident.project), within(*period)
     features = _among("subject", incident.features)
     declared = ask(
         "SELECT change_id, toUnixTimestamp64Micro(occurred_at), what, subject, said, by, revision FROM v_changes"
-        f" WHERE project = {project} AND {when} AND (what IN ('budget', 'rules') OR what = 'charter' AND {features}"
-        f" OR what = 'control' AND by != 'controller' AND {features})"
+        f" WHERE project = {project} AND {when} AND (what IN ('budget', 'rules', 'silence') OR what = 'charter'"
+        f" AND {features} OR what = 'control' AND by != 'controller' AND {features})"
         f" ORDER BY occurred_at, change_id LIMIT {MOST_REPORTS}"
     )
     priced = ask(

@@ -137,9 +137,18 @@ def _text(data: bytes) -> str:
 
 def since_us(text: str, now_us: int) -> int:
     """Microseconds of "90m", "2h", "3d" ago, or of an ISO date or time (UTC unless it says). Raises ValueError."""
-    ago = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if ago:
-        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[ago[2]]
-        return now_us - int(timedelta(**{unit: int(ago[1])}).total_seconds() * 1_000_000)
+    return _time_us(text, now_us, -1)
+
+
+def until_us(text: str, now_us: int) -> int:
+    """Microseconds of "90m", "2h", "3d" from now, or of an ISO date or time (UTC unless it says). Raises ValueError."""
+    return _time_us(text, now_us, 1)
+
+
+def _time_us(text: str, now_us: int, sign: int) -> int:
+    away = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if away:
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[away[2]]
+        return now_us + sign * int(timedelta(**{unit: int(away[1])}).total_seconds() * 1_000_000)
     moment = datetime.fromisoformat(text)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)

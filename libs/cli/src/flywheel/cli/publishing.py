@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, TypeVar
@@ -58,12 +58,7 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
             "charter_yaml": text,
             "digest": digest,
         }
-        publisher = Publisher(bus, codec, source="cli")
-        await publisher.start()
-        try:
-            await publisher.publish([Output(TOPIC, key, "charter", value)])
-        finally:
-            await publisher.stop()
+        await publish(bus, codec, [Output(TOPIC, key, "charter", value)])
     except KafkaAway as error:
         raise ApplyFailed(f"publishing the charter: {error}") from error
     except (Unavailable, TimeoutError) as error:
@@ -81,6 +76,16 @@ async def asked(bootstrap: str, doing: str, work: Callable[[KafkaBus, Codec], Co
         raise ApplyFailed(f"{doing}: {error}") from error
     except (Unavailable, TimeoutError) as error:
         raise ApplyFailed(f"{doing} at Kafka {bootstrap}: {error or 'no answer in time'}") from error
+
+
+async def publish(bus: KafkaBus, codec: Codec, outputs: Sequence[Output]) -> None:
+    """Return when the broker has these events. Raises ``Unavailable``."""
+    publisher = Publisher(bus, codec, source="cli")
+    await publisher.start()
+    try:
+        await publisher.publish(outputs)
+    finally:
+        await publisher.stop()
 
 
 async def newest_of(bus: KafkaBus, codec: Codec, topic: str) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from flywheel.control.board import ControlBoard
 from flywheel.control.records import ControlInvalid, Item, Record, in_force
 from flywheel.control.rules import Rule, RulesInvalid, Signal, Step, Tree, parse_rules
+from flywheel.control.silences import Silence, silenced_by
 
 __all__ = [
     "ControlBoard",
@@ -12,8 +13,10 @@ __all__ = [
     "Rule",
     "RulesInvalid",
     "Signal",
+    "Silence",
     "Step",
     "Tree",
     "in_force",
     "parse_rules",
+    "silenced_by",
 ]

@@ -96,7 +96,8 @@ class Flaps(_Model):
 
 
 class Rule(_Model):
-    """One rule of the tree."""
+    """One rule of the tree. ``in_silence``: whether an alert under a person's silence waits for its end, or is answered
+    all the same."""
 
     name: Name
     priority: int = Field(0, ge=-1000, le=1000)
@@ -107,6 +108,7 @@ class Rule(_Model):
     return_after: Seconds = 600.0
     cooldown: Seconds = 900.0
     flaps: Flaps = Flaps()
+    in_silence: Literal["wait", "act"] = "wait"
 
 
 class Limits(_Model):

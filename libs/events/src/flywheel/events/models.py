@@ -646,6 +646,26 @@ class Reprice(EventModel):
     flags: tuple[str, ...] = ()
 
 
+class Silence(EventModel):
+    """Alerts that a person expects, for a time: they are recorded, not sent, and not acted on unless a rule says so. An empty list means any."""
+
+    event_id: str
+    silence_id: str
+    project: str
+    occurred_at: Micros
+    revision: Long
+    starts_at: Micros
+    ends_at: Micros
+    lifted: bool = False
+    by: str = ""
+    reason: str = ""
+    features: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    severities: tuple[str, ...] = ()
+
+
 MODELS: dict[str, type[EventModel]] = {
     "action": Action,
     "alert": Alert,
@@ -669,4 +689,5 @@ MODELS: dict[str, type[EventModel]] = {
     "outcome": Outcome,
     "policy": Policy,
     "reprice": Reprice,
+    "silence": Silence,
 }

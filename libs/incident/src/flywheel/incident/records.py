@@ -21,7 +21,8 @@ class Episode:
     """One time that an alert fired: from its first report until it was resolved. ``*_us``: microseconds, event time.
 
     ``title``, ``detail`` and the figures are those of its newest report, ``severity`` is the worst it had.
-    ``window_end_us``: the end of the window that the newest report is about.
+    ``window_end_us``: the end of the window that the newest report is about. ``acknowledged_us``: when a person last
+    said that it is seen; ``note`` is what that person said.
     """
 
     project: str
@@ -40,6 +41,10 @@ class Episode:
     window_end_us: int | None = None
     scope: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    acknowledged_us: int | None = None
+    acknowledged_by: str = ""
+    acknowledged_until_us: int | None = None
+    note: str = ""
 
     @property
     def feature(self) -> str:

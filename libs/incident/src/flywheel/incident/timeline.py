@@ -124,6 +124,14 @@ def _began(at_us: int, kind: str, alert_id: str) -> Entry:
 
 
 def _report(report: Report) -> Entry:
+    by = report.attributes.get("by", "")
+    if by or report.state == "acknowledged":  # a person's word about it
+        note, until = report.attributes.get("note", ""), report.attributes.get("until", "")
+        detail = "; ".join(part for part in (note, f"until {until}" if until else "") if part)
+        return Entry(
+            report.at_us, "decision", report.state, by or "a person", report.title or report.kind, detail,
+            report.event_id,
+        )  # fmt: skip
     return Entry(
         report.at_us, "detection", report.state, report.severity, report.title or report.kind, _figures(report),
         report.event_id,

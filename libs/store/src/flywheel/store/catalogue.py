@@ -25,6 +25,7 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         "budget_state": "budget_states",
         "alert": "alerts",
         "control": "controls",
+        "silence": "silences",
         "action": "actions",
         "control_rules": "control_rules",
         "dead_letter": "dead_letters",

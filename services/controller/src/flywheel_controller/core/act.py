@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, Final
 
-from flywheel.control import Record, RulesInvalid, Tree, parse_rules
+from flywheel.control import ControlInvalid, Record, RulesInvalid, Silence, Tree, parse_rules
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, body_of, check_form
 from flywheel_controller.core.book import Book, Declared
 from flywheel_controller.core.desk import Desk
@@ -78,7 +78,7 @@ class _Batch:
         desk.at(place)
         try:
             taken = apply(desk, value["feature"], body, self._now_us)
-        except (KeyError, TypeError, AttributeError, RulesInvalid) as error:
+        except (KeyError, TypeError, AttributeError, ControlInvalid, RulesInvalid) as error:
             return Reject("entry_invalid", "body", f"{type(error).__name__}: {error}"[:300])
         if not taken:
             return Skip("older")
@@ -125,12 +125,16 @@ def _control(desk: Desk, feature: str, body: dict[str, Any], now_us: int) -> boo
     return desk.override(Record.from_event(body))
 
 
+def _silence(desk: Desk, feature: str, body: dict[str, Any], now_us: int) -> bool:
+    return desk.silence(Silence.from_event(body))
+
+
 def _rules(desk: Desk, feature: str, body: dict[str, Any], now_us: int) -> bool:
     return desk.rules(body["revision"], body["text"], _tree(body["text"]))
 
 
 _APPLY: Mapping[str, Apply] = {
-    "alert": _alert, "charter": _charter, "policy": _policy, "control": _control, "rules": _rules,
+    "alert": _alert, "charter": _charter, "policy": _policy, "control": _control, "silence": _silence, "rules": _rules,
 }  # fmt: skip
 
 

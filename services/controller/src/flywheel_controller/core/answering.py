@@ -21,10 +21,22 @@ class Answering(Judging):
         for key, alert in self.book.alerts.items():
             if alert.firing and not alert.answered:
                 rule = self.tree.rule_for(alert.signal)
-                if rule is not None:
+                if rule is not None and not self._silenced(alert, rule):
                     waiting.append((-rule.priority, alert.first_us, key, alert, rule))
         for *_, alert, rule in sorted(waiting, key=lambda each: each[:3]):
             self._answer(alert, rule)
+
+    def _silenced(self, alert: Alert, rule: Rule) -> bool:
+        """Whether the alert waits for the end of a silence; that is said once for each time it does."""
+        if rule.in_silence == "act" or not self.book.silences:
+            return False
+        silence = self.book.silenced_by(alert, self._place.now_us)
+        if silence is None:
+            alert.told = [what for what in alert.told if what != "silenced"]
+            return False
+        why = f"{silence.by or 'a person'} expects it" + (f": {silence.reason}" if silence.reason else "")
+        self._refuse(alert, rule, "silenced", f"{why} (silence {silence.silence_id})")
+        return True
 
     def _answer(self, alert: Alert, rule: Rule) -> None:
         feature = self.book.features.get(alert.feature, Feature())

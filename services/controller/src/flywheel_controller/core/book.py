@@ -9,11 +9,12 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from flywheel.control import Item, Signal
+from flywheel.control import Item, Signal, Silence, silenced_by
 
 MAX_ALERTS: Final = 5_000
 MAX_DONE: Final = 20_000
 MAX_CHARTERS: Final = 4
+MAX_SILENCES: Final = 1_000
 GIVEN_UP: Final = "given_up"
 PROPOSED: Final = "proposed"
 
@@ -162,12 +163,19 @@ class Book:
     open: dict[str, Open] = field(default_factory=dict)
     done: list[Done] = field(default_factory=list)
     features: dict[str, Feature] = field(default_factory=dict)
+    silences: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Silences that may still hold, by id: their newest events."""
     due_us: int | None = None
     """When something has to be looked at although nothing comes."""
 
     def feature(self, name: str) -> Feature:
         """Return a feature, a new one where it is not known."""
         return self.features.setdefault(name, Feature())
+
+    def silenced_by(self, alert: Alert, now_us: int) -> Silence | None:
+        """Return the silence that an alert is under."""
+        held = [Silence.from_event(each) for each in self.silences.values()]
+        return silenced_by(held, self.project, alert.kind, alert.severity, alert.scope, at_us=now_us)
 
     def encode(self) -> bytes:
         """Return it as canonical JSON."""
@@ -185,6 +193,7 @@ class Book:
             open={key: Open(**each) for key, each in value["open"].items()},
             done=[Done(**each) for each in value["done"]],
             features={key: _feature(each) for key, each in value["features"].items()},
+            silences=value.get("silences", {}),  # a book from before there were any has none
             due_us=value["due_us"],
         )
 

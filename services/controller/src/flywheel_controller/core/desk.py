@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flywheel.control import Record, Tree
+from flywheel.control import Record, Silence, Tree
 from flywheel.events import event_id
 from flywheel_controller.core.answering import Answering
-from flywheel_controller.core.book import PROPOSED, Alert, Declared, KnownArm, Override
+from flywheel_controller.core.book import MAX_SILENCES, PROPOSED, Alert, Declared, KnownArm, Override
 from flywheel_controller.core.ground import Place
 from flywheel_controller.core.published import override_step
 from flywheel_controller.core.steps import concerns
@@ -138,6 +138,20 @@ class Desk(Answering):
         self._say(override_step(self.book.project, record.feature, feature.override, "applied", self._place.now_us))
         for action in self._open_on(record.feature):
             self._end(action, "overridden", f"{record.by or 'a person'} took over")
+        return True
+
+    def silence(self, said: Silence) -> bool:
+        """Take over which alerts a person expects. One whose end has passed is forgotten, a lifted one not before, as
+        an older word may come late; of too many the one that ends first."""
+        held = self.book.silences
+        known = held.get(said.silence_id)
+        if known is not None and said.revision <= known["revision"]:
+            return False
+        held[said.silence_id] = said.event()
+        for gone in [key for key, each in held.items() if each["ends_at"] <= self._place.now_us]:
+            del held[gone]
+        while len(held) > MAX_SILENCES:
+            del held[min(held, key=lambda key: (held[key]["ends_at"], key))]
         return True
 
     def rules(self, revision: int, text: str, tree: Tree) -> bool:

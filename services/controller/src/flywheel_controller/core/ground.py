@@ -146,6 +146,7 @@ class Ground:
             if action.resolved_us is not None:
                 due.append(action.resolved_us + action.return_after_us)
         due += [f.override.expires_us for f in self.book.features.values() if f.override and f.override.expires_us]
+        due += [end for each in self.book.silences.values() if (end := each["ends_at"]) > self._place.now_us]
         forget_us = int(self.tree.limits.forget_after * 1e6)
         for alert in self.book.alerts.values():
             due.append(alert.last_us + forget_us)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from flywheel.control import ControlInvalid, Record, RulesInvalid, parse_rules
+from flywheel.control import ControlInvalid, Record, RulesInvalid, Silence, parse_rules
 from flywheel.events import event_id
 from flywheel.policy import CharterInvalid, parse_charter
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, as_body
 from flywheel_controller.core.ledger import LEDGER, alert_body, figure
 from flywheel_controller.core.published import OWN_ALERTS
 
-INPUTS: Final = ("alerts", "charters", "policies", "controls", "control-rules")
+INPUTS: Final = ("alerts", "charters", "policies", "controls", "silences", "control-rules")
 POLICY_EVERY_MS: Final = 60_000
 """Beliefs are passed on at most so often by the records' time: they only rank arms."""
 PriceOf = Callable[[str, int], float | None]
@@ -48,6 +48,8 @@ class IntakeFold:
             return self._policy(event, state)
         if event.event == "control":
             return _control(value)
+        if event.event == "silence":
+            return _silence(value)
         if event.event == "control_rules":
             return _rules(value)
         return Skip("not_an_input")
@@ -75,6 +77,8 @@ class IntakeFold:
 def _alert(value: Mapping[str, Any]) -> Output | Skip | Reject:
     if value["kind"].startswith(OWN_ALERTS):
         return Skip("own")
+    if value["state"] == "acknowledged":
+        return Skip("acknowledged")  # a person has seen it; what is seen has not changed
     body = alert_body(value)
     return body if isinstance(body, Reject) else _output("alert", value, body["scope"].get("feature", ""), body)
 
@@ -106,6 +110,14 @@ def _control(value: Mapping[str, Any]) -> Output | Skip | Reject:
     if record.owner != "person":
         return Skip("own")
     return _output("control", value, record.feature, record.event())
+
+
+def _silence(value: Mapping[str, Any]) -> Output | Reject:
+    try:
+        silence = Silence.from_event(value)
+    except ControlInvalid as error:
+        return Reject("silence_invalid", error.field, error.message)
+    return _output("silence", value, "", silence.event())
 
 
 def _rules(value: Mapping[str, Any]) -> Output | Reject:

@@ -10,7 +10,7 @@ from flywheel.stream import Reject
 from flywheel_controller.core.book import Alert, Declared, KnownArm
 
 LEDGER: Final = "control-ledger"
-KINDS: Final = ("alert", "charter", "policy", "control", "rules", "tick")
+KINDS: Final = ("alert", "charter", "policy", "control", "silence", "rules", "tick")
 MAX_NAME: Final = 512
 MAX_SCOPE: Final = 32
 MAX_TITLE: Final = 300
@@ -29,7 +29,7 @@ def alert_body(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
     """Return the parts of an ``alert`` event that rules look at."""
     if not 0 < len(value["alert_id"]) <= MAX_NAME:
         return Reject("out_of_range", "alert_id", f"must be 1 to {MAX_NAME} characters")
-    if value["state"] not in ("firing", "acknowledged", "resolved"):
+    if value["state"] not in ("firing", "resolved"):
         return Reject("out_of_range", "state", f"{value['state']!r} is none of firing, acknowledged, resolved")
     scope = value["scope"]
     if len(scope) > MAX_SCOPE or any(len(name) > MAX_NAME or len(text) > MAX_NAME for name, text in scope.items()):
