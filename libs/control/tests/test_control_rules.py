@@ -37,7 +37,7 @@ def test_the_rule_of_highest_priority_that_fits_answers():
     (signal(value=0.011, threshold=0.01), "errors"),
     (signal("cost_per_call", observed=2.1, expected=1.0), "cost"),
     (signal("cost_per_call", value=2.1, threshold=1.0), "cost"),
-    (signal("cost_per_call", observed=1.9, expected=1.0), "slow-decay"),
+    (signal("cost_per_call", observed=1.7, expected=1.0), "slow-decay"),
     (signal("quality", observed=0.63, expected=0.8), "quality"),
     (signal("quality", observed=0.65, expected=0.8), "slow-decay"),
     (signal("drift"), "slow-decay"),

@@ -30,7 +30,7 @@ def alert_body(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
     if not 0 < len(value["alert_id"]) <= MAX_NAME:
         return Reject("out_of_range", "alert_id", f"must be 1 to {MAX_NAME} characters")
     if value["state"] not in ("firing", "resolved"):
-        return Reject("out_of_range", "state", f"{value['state']!r} is none of firing, acknowledged, resolved")
+        return Reject("out_of_range", "state", f"{value['state']!r} is neither firing nor resolved")
     scope = value["scope"]
     if len(scope) > MAX_SCOPE or any(len(name) > MAX_NAME or len(text) > MAX_NAME for name, text in scope.items()):
         return Reject("out_of_range", "scope", f"at most {MAX_SCOPE} dimensions of {MAX_NAME} characters")
