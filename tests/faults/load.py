@@ -199,16 +199,22 @@ class Load:
 async def post_until_answered(
     http: httpx.AsyncClient, url: Callable[[], str], items: Items, again: Callable[[], None] = lambda: None
 ) -> httpx.Response:
-    """Post items until the answer is not 5xx; ``again`` is called before each new try."""
+    """Post items until the answer is neither 5xx nor that money may come; ``again`` is called before each new try."""
     while True:
         try:
             answer = await http.post(url(), json={"items": items})
         except httpx.TransportError:
             answer = None
-        if answer is not None and answer.status_code < 500:
+        if answer is not None and answer.status_code < 500 and not _to_wait(answer):
             return answer
         again()
         await asyncio.sleep(_AGAIN_S)
+
+
+def _to_wait(answer: httpx.Response) -> bool:
+    """Whether the router says that money may come in a moment: it has just started and has yet to read the budgets, or
+    to get a lease. What it decided of the batch gets the same answer when asked again."""
+    return any(item.get("reason") == "budget_wait" for item in answer.json().get("items", []))
 
 
 def hash_share(*parts: str) -> float:

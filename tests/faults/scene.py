@@ -134,7 +134,7 @@ async def play(row: Row, folder: Path, *, short: bool, seed: int) -> Report:
         loading = asyncio.create_task(load.run())
         try:
             await scene.under_load(1.0)
-            await row.inject(scene)
+            await _beside(loading, row.inject(scene))
             await scene.under_load(1.0)
             load.stop()
             await asyncio.wait_for(loading, 120)
@@ -142,6 +142,19 @@ async def play(row: Row, folder: Path, *, short: bool, seed: int) -> Report:
         finally:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
+
+
+async def _beside(loading: asyncio.Task[None], injecting: Awaitable[None]) -> None:
+    """Inject faults while the load runs. Raises what ends the load, at once: without it nothing is shown."""
+    faults = asyncio.ensure_future(injecting)
+    try:
+        await asyncio.wait((loading, faults), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+        await faults
+    finally:
+        faults.cancel()
+        await asyncio.gather(faults, return_exceptions=True)
 
 
 def outcomes_learned(system: System) -> int | None:

@@ -29,15 +29,16 @@ SERVICES = ("ingest", "router", "bandit", "budget", "recorder")
 EVENTS_PER_REQUEST = 3.3
 """A decision, a call, feedback; and for three in ten requests a second call."""
 FROZEN_S = 12.0
-FIRST = 0.35
-"""The share of the time that is the first part of a run; the recorder takes longest to be warm, so it has the rest."""
-SPARED_FIRST, SPARED_THEN = ("router", "bandit", "budget"), ("ingest", "recorder")
-"""Who may not die in the first part, and who in the rest."""
+EARLY, LATE = (0.0, 0.35), (0.35, 1.0)
+SPARED = {"router": EARLY, "bandit": EARLY, "budget": EARLY, "ingest": LATE, "recorder": (0.15, 1.0)}
+"""The part of the run in which a service may not die, so that its memory can be watched; the recorder takes longest to
+be warm, so it has the most."""
 WARM_S = dict.fromkeys(SERVICES, 330.0) | {"recorder": 600.0}
 """A process younger than this is still filling what it may keep. Ingest's two generations of 100,000 ids take five and
 a half minutes at 600 of them a second; the recorder's engine grows with the largest parts it has merged. In half an
 hour under load and without faults the recorder had 479 MB at the start, 556 at 8 minutes, 581 ± 15 from 10 to 30: 15 MB
-an hour, within its noise."""
+an hour, within its noise. By default it fills its windows of ids for an hour; here they are full when it is warm."""
+ENVIRON = {"FLYWHEEL_REMEMBERED_IDS": "200000"}
 SEEN_S = 120.0
 """A life is looked at that lasts so much longer."""
 FLAT_MB_PER_HOUR = 60.0
@@ -80,10 +81,15 @@ class Memory:
         alike = min(0.99, max(0.0, float(np.dot(left[1:], left[:-1]) / max(np.dot(left, left), 1e-9))))
         return rate * 3600, error * float(np.sqrt((1 + alike) / (1 - alike))) * 3600
 
+    def path(self, name: str, points: int = 6) -> str:
+        """The MB of the life that was watched longest, once warm, at even steps from its first to its last sample."""
+        lives = [[(a, mb) for other, a, mb in self.samples[name] if other == pid] for pid in self.born]
+        warm = [mb for age, mb in max(lives, key=lambda life: life[-1][0] if life else 0.0) if age >= WARM_S[name]]
+        return " ".join(f"{warm[round(at)]:.0f}" for at in np.linspace(0, len(warm) - 1, points))
+
 
 class Soak:
-    """What goes wrong, when, by a seed. In each part of the time some of the services are spared from dying, so that
-    their memory can be watched."""
+    """What goes wrong, when, by a seed. Each service is spared from dying for a part of the time (`SPARED`)."""
 
     def __init__(self, seconds: float, every_s: float, seed: int) -> None:
         self._seconds, self._every_s, self._dice = seconds, every_s, random.Random(seed)
@@ -96,7 +102,8 @@ class Soak:
         while time.monotonic() < ends:
             due = time.monotonic() + self._every_s
             gone = (time.monotonic() - began) / self._seconds
-            await self._one(scene, spared=SPARED_FIRST if gone < FIRST else SPARED_THEN)
+            spared = [name for name, (begins, over) in SPARED.items() if begins <= gone < over]
+            await self._one(scene, spared=spared)
             while time.monotonic() < min(due, ends):
                 await asyncio.sleep(min(5.0, max(0.1, due - time.monotonic())))
                 self.memory.look(scene)
@@ -127,10 +134,14 @@ async def soak(options: argparse.Namespace, folder: Path) -> Report:
     """Play it."""
     plan = Soak(options.minutes * 60, options.every, options.seed)
     per_s = max(1, round(options.events_per_s / EVENTS_PER_REQUEST))
-    row = Row(0, f"soak of {options.minutes:g} minutes", plan.inject, per_s=per_s)
+    row = Row(0, f"soak of {options.minutes:g} minutes", plan.inject, per_s=per_s, environ=ENVIRON)
     report = await play(row, folder, short=False, seed=options.seed)
     slopes = {name: plan.memory.slope(name) for name in SERVICES}
-    grown = [f"{name} {slope[0]:+.1f} ± {slope[1]:.1f}" for name, slope in slopes.items() if slope is not None]
+    grown = [
+        f"{name} {slope[0]:+.1f} ± {slope[1]:.1f} ({plan.memory.path(name)})"
+        for name, slope in slopes.items()
+        if slope is not None
+    ]
     notes = (*report.notes, f"memory, MB an hour once warm: {', '.join(grown) or 'no life was long enough'}")
     fat = [
         f"{name} grows by {slope[0]:.0f} MB an hour"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 DATABASE: Final = "flywheel"
+_ALLOCATOR: Final = "dirty_decay_ms:1000"
+"""How the engine's allocator (jemalloc) starts: freed pages go back after a second instead of five. With small inserts
+several times a second pages kept for longer are never quite free, and resident memory went up and down by 100 MB and
+rose, while what was allocated stayed level."""
 
 
 class StoreUnavailable(Exception):
@@ -37,6 +42,11 @@ def engine_options() -> dict[str, str]:
     return {"config-file": config, "users_config": config}  # without a config file it ignores users_config
 
 
+def _start_allocator() -> None:
+    """Tell the allocator of an engine that this process has yet to load how to start, unless an operator has."""
+    os.environ.setdefault("JE_MALLOC_CONF", _ALLOCATOR)
+
+
 def engine_path(path: Path) -> str:
     """The spelling of ``path`` that every connection of a process must share; creates the folder."""
     resolved = path.resolve()
@@ -51,6 +61,7 @@ def connect(settings: StoreSettings) -> Any:
         StoreUnavailable: the folder is open in another process, or the server does not answer.
         ValueError: neither ``path`` nor ``url`` is set.
     """
+    _start_allocator()
     import clickhouse_connect  # the engine weighs 300 MB once loaded: only who connects pays
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
