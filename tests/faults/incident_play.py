@@ -113,12 +113,14 @@ class Row:
 
 @dataclass
 class Stage:
-    """Where incidents are played. ``amount_usd``: the hard budget of the race in any minute."""
+    """Where incidents are played. ``amount_usd``: the hard budget of the race in any minute; ``return_s``: the longest
+    that a rule waits before it returns."""
 
     bootstrap: str
     world: World
     heard: Heard
     amount_usd: float
+    return_s: float
 
 
 async def play(incident: Incident, stage: Stage) -> Row:
@@ -230,7 +232,8 @@ async def _again(heard: Heard, row: Row, action: Event) -> Event:
 
 
 async def _returned(stage: Stage, row: Row, action: Event, ended_us: int) -> None:
-    over = await stage.heard.action(lambda a: a["action_id"] == action["action_id"] and a["state"] in ENDS)
+    longest_s = PATIENCE_S + stage.return_s
+    over = await stage.heard.action(lambda a: a["action_id"] == action["action_id"] and a["state"] in ENDS, longest_s)
     row.back = over["state"] if over else "still in force"
     if over is None or over["state"] != "returned":
         row.problems.append(f"{row.action}: {row.back} instead of returned")

@@ -31,10 +31,11 @@ from incident_kinds import BY_NAME, HARMLESS, INCIDENTS, Incident
 from incident_play import ENDS, PROJECT, ROLLING_S, Heard, Row, Stage, charter_of, now_us, play
 from incident_world import World
 from load import publish
-from system import System, until
+from system import READY_S, System, until
 
 from flywheel.budget import Budget, to_pico
 from flywheel.cli.controlling import apply_rules
+from flywheel.control import parse_rules
 from flywheel.control.shipped import default_rules, default_rules_text
 from flywheel.events import Codec, load_registry
 from flywheel.observe import load_settings
@@ -104,18 +105,20 @@ async def run(options: argparse.Namespace, folder: Path) -> Account:
         system.environ.update({f"FLYWHEEL_{name.upper()}": str(value) for name, value in pace.items()})
         await system.start_all(SERVICES)
         amount_usd = round(2.5 * USUAL_USD * options.per_s * ROLLING_S, 3)
-        await apply_rules(system.bootstrap, PROJECT, quicker(default_rules_text(), options.speed))
+        rules = quicker(default_rules_text(), options.speed)
+        await apply_rules(system.bootstrap, PROJECT, rules)
         await publish(system.bootstrap, [charter_of(feature, 1, 1) for feature in features])
         if "budget-race" in features:
             await publish(system.bootstrap, [_budget(amount_usd)])
         await until(partial(_decides, system, features), "the router has every policy")
         world = World(system.url, features, options.per_s, options.seed)
         heard = Heard(system.bootstrap)
-        stage = Stage(system.bootstrap, world, heard, amount_usd)
+        return_s = max(rule.return_after for rule in parse_rules(rules).rules)
+        stage = Stage(system.bootstrap, world, heard, amount_usd, return_s)
         tasks = [asyncio.create_task(world.run()), asyncio.create_task(heard.run())]
         try:
             account = await _played(options, system, stage, incidents)
-            await _settled(system, heard, account)
+            await _settled(system, heard, account, return_s)
             world.stop()
             await asyncio.wait_for(tasks[0], 120)
             account.problems += [f"{_alive(system, name)}" for name in SERVICES if not system.alive(name)]
@@ -187,7 +190,7 @@ async def _kill_now_and_then(system: System, _: Heard, options: argparse.Namespa
         await system.start(name)
 
 
-async def _settled(system: System, heard: Heard, account: Account) -> None:
+async def _settled(system: System, heard: Heard, account: Account, return_s: float) -> None:
     """Return when everything that was done is over."""
     for name in KILLED:
         if not system.alive(name):  # its killer was stopped in between
@@ -201,7 +204,7 @@ async def _settled(system: System, heard: Heard, account: Account) -> None:
         applied = [found for found in states.values() if "applied" in found]
         return all(found & {*ENDS} or "verified" in found for found in applied)
 
-    await until(over, "every action is over")
+    await until(over, "every action is over", READY_S + return_s)
     steps = Counter((action["action_id"], action["state"]) for action in heard.actions.values())
     account.problems += [
         f"action {name} was {state} {count} times" for (name, state), count in steps.items() if count > 1

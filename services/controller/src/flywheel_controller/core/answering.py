@@ -98,7 +98,7 @@ class Answering(Judging):
         tries on callers whether it is."""
         since_us = self._place.now_us - rule.flaps.within * 1e6
         tries = [each for each in self._before(alert, rule, found) if each.applied_us > since_us]
-        return int(rule.return_after * 1e6) * 2 ** sum(each.state == "returned" for each in tries)
+        return int(rule.return_after * 1e6) << sum(each.state == "returned" for each in tries)
 
     def _apply(self, alert: Alert, rule: Rule, found: Plan, in_force: Sequence[Open]) -> None:
         identity, now_us = self._next_id(), self._place.now_us
