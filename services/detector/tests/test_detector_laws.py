@@ -206,7 +206,9 @@ def test_a_windows_sample_does_not_depend_on_the_order(facts: list[tuple[int, fl
 
 
 def parts_observation(number: int, value: float):
-    return Observation(Cell("a", "m"), number, f"{number * 7919 % 1000:016x}", f"r{number}", {"error_rate": value}, {})
+    return Observation(
+        Cell("a", "m"), number, f"{number * 7919 % 1000:016x}", f"r{number}", {"error_rate": value}, {}, {}
+    )
 
 
 def facts_of_requests():
@@ -214,7 +216,7 @@ def facts_of_requests():
     made = []
     for n in range(12):
         made += [
-            parts.decision(n, n * 1.0, "cheap"),
+            parts.decision(n, n * 1.0, "cheap", context={"language": "de" if n % 2 else "en"}),
             parts.call(n, n + 0.5, variant=None, decision_id=f"decision-{n}"),
             parts.score(n, n + 0.7, n / 12),
         ]

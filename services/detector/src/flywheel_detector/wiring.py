@@ -24,7 +24,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
         "input_tokens", "output_tokens", "cache_read_tokens", "cost_usd", "latency_ms", "ttft_ms", "status",
         "finish_reason", "decision_id", "policy_version", "variant", "shadow",
     ),
-    "decision": (*_COMMON, "policy_version", "arm", "arms"),
+    "decision": (*_COMMON, "policy_version", "arm", "arms", "context"),
     "evaluation": (*_COMMON, "call_id", "evaluator", "evaluator_version", "score", "passed"),
     "feedback": (*_COMMON, "kind", "value"),
 }  # fmt: skip

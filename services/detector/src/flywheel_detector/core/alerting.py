@@ -138,7 +138,9 @@ class Alerting:
         if off is None or now_us - raised.said_us < self._terms.repeat_us:
             return
         _, observed = _figures(series, off, self._terms.resolve_us)
-        if abs(observed - raised.said) >= NEWS * abs(off.observed - off.expected):
+        verdict = series.mix.told(off.since_us).get("mix_verdict", "")
+        moved = abs(observed - raised.said) >= NEWS * abs(off.observed - off.expected)
+        if moved or verdict not in ("", raised.verdict):
             self._say(raised, series, "firing", now_us)
 
     # -- silence ------------------------------------------------------------------------------------------------------
@@ -213,8 +215,9 @@ class Alerting:
                 "changed_before": "; ".join(changed_before(book, place, off.since_us, book.newest_us)),
                 "explained_by": self._explained(measure.name),
                 "impact": impact_of(measure, expected, observed, calls),
-                "method": "e-detector on sequential ranks",
+                "method": "e-detector on sequential ranks", **series.mix.told(off.since_us),
             }  # fmt: skip
+            raised.verdict = attributes.get("mix_verdict", "")
         output = alert_output(
             book, raised, state=state, now_us=now_us, scope=scope, title=title_of(book, scope, what)[:300],
             detail="" if off is None else f"since {when(off.since_us)}", value=observed, window=window,

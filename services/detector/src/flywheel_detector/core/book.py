@@ -54,7 +54,8 @@ class Place:
 
 @dataclass(slots=True)
 class Raised:
-    """An alert that fires: what it is about, since when, what was last said of it. ``measures``: those off level."""
+    """An alert that fires: what it is about, since when, what was last said of it. ``measures``: those off level;
+    ``verdict``: whether it is the mix of requests, as far as that was said."""
 
     alert_id: str
     kind: str
@@ -65,6 +66,7 @@ class Raised:
     said_us: int
     said: float
     reports: int = 0
+    verdict: str = ""
 
 
 @dataclass(slots=True)

@@ -14,6 +14,10 @@ MAX_ID: Final = 512
 MAX_NAME: Final = 128
 MAX_ARMS: Final = 16
 """Arms of a decision whose shares are watched; the others' are not."""
+MAX_CLASSES: Final = 8
+"""Fields of a decision's context that are looked at."""
+MAX_CLASS: Final = 64
+"""Characters of a field's name, and of its value, above which it is no category."""
 FAILED: Final = ("ERROR", "TIMEOUT")
 ANSWERED: Final = ("OK", "FILTERED")
 REFUSED: Final = ("content_filter", "refusal", "safety")
@@ -28,6 +32,7 @@ class Fact(NamedTuple):
     ``kind``: call, decision or score. ``mark``: 16 hex digits of its id. ``links``: of a call the decision it belongs
     to, of a score the call it judges, empty where unknown. ``arms``: of a decision the arms it chose from. ``seen``:
     what else it says of how it came about, e.g. the model that really answered. ``measured``: values by measure.
+    ``classes``: of a decision the values of its context that are short enough to be categories.
     """
 
     kind: str
@@ -39,6 +44,7 @@ class Fact(NamedTuple):
     links: str
     seen: Mapping[str, str]
     measured: Mapping[str, float]
+    classes: Mapping[str, str] = {}
 
 
 def fact_of(event: Event, max_future_us: int) -> Fact | Skip | Reject:
@@ -117,7 +123,14 @@ def _decision(value: Mapping[str, Any]) -> Fact | Skip | Reject:
     shares = {f"{ARM_SHARE}{name}": float(name == arm) for name in arms} if len(arms) > 1 else {}
     seen = {"policy_version": str(value["policy_version"])}
     mark = mark_of(value["event_id"])
-    return Fact("decision", value["occurred_at"], mark, value["feature"], "", arm, "", seen, shares)
+    return Fact(
+        "decision", value["occurred_at"], mark, value["feature"], "", arm, "", seen, shares, _classes(value["context"])
+    )
+
+
+def _classes(context: Mapping[str, str]) -> dict[str, str]:
+    short = [(name, text) for name, text in sorted(context.items()) if len(name) <= MAX_CLASS >= len(text)]
+    return dict(short[:MAX_CLASSES])
 
 
 def _evaluation(value: Mapping[str, Any]) -> Fact | Skip | Reject:

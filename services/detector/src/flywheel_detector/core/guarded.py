@@ -15,11 +15,12 @@ EXEMPLARS: Final = 3
 
 
 class Seen(NamedTuple):
-    """One observation: time, value in the measure's unit, request."""
+    """One observation: time, value in the measure's unit, request; of a score what kind of request, as JSON."""
 
     at_us: int
     value: float
     request_id: str
+    classes: str = ""
 
 
 @dataclass(slots=True)

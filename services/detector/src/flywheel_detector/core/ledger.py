@@ -28,7 +28,8 @@ class Cell(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """One fact's figures. ``seen``: how it came about, e.g. the version of the prompt."""
+    """One fact's figures. ``seen``: how it came about, e.g. the version of the prompt; ``classes``: of a score, what
+    kind of request it was, by the fields of the decision's context."""
 
     cell: Cell
     at_us: int
@@ -36,6 +37,7 @@ class Observation(NamedTuple):
     request_id: str
     measured: Mapping[str, float]
     seen: Mapping[str, str]
+    classes: Mapping[str, str]
 
 
 def observation_entries(project: str, feature: str, facts: Sequence[tuple[Fact, str]]) -> Iterator[Output]:
@@ -48,7 +50,8 @@ def observation_entries(project: str, feature: str, facts: Sequence[tuple[Fact, 
         if made and (len(made) >= MAX_OBSERVATIONS or size >= MAX_TEXT):
             yield _entry("observations", project, feature, newest_us, _observations_text(cells, made))
             cells, made, size = {}, [], 0
-        cell = as_body({"arm": fact.arm, "model": fact.model, "seen": fact.seen})
+        classes = {"classes": fact.classes} if fact.kind == "score" and fact.classes else {}
+        cell = as_body({"arm": fact.arm, "model": fact.model, "seen": fact.seen, **classes})
         size += 0 if cell in cells else len(cell)
         place = cells.setdefault(cell, len(cells))
         made.append(as_body([place, fact.at_us, fact.mark, request_id, fact.measured]))
@@ -92,12 +95,12 @@ def _entry(kind: str, project: str, feature: str, at_us: int, body: str) -> Outp
 def observations_in(body: Mapping[str, Any]) -> list[Observation] | Reject:
     """Return the observations of a body."""
     try:
-        cells = [(Cell(each["arm"], each["model"]), each["seen"]) for each in body["cells"]]
+        cells = [(Cell(each["arm"], each["model"]), each["seen"], each.get("classes", {})) for each in body["cells"]]
         found = [
-            Observation(cells[place][0], at_us, mark, request, measured, cells[place][1])
+            Observation(cells[place][0], at_us, mark, request, measured, *cells[place][1:])
             for place, at_us, mark, request, measured in body["observations"]
         ]
-        sound = all(_texts(arm, model, *seen, *seen.values()) for (arm, model), seen in cells) and all(
+        sound = all(_texts(*cell, *seen, *seen.values(), *of, *of.values()) for cell, seen, of in cells) and all(
             is_whole(each.at_us, LATEST_US) and _texts(each.mark, each.request_id) and _figures(each.measured)
             for each in found
         )

@@ -18,13 +18,16 @@ KEPT: Final = 8
 
 
 class Made(NamedTuple):
-    """A call or a decision that others are held against."""
+    """A call or a decision that others are held against. ``links``: the decision of a call; ``classes``: of a decision,
+    as JSON."""
 
     at_us: int
     mark: str
     feature: str
     model: str
     arm: str
+    links: str = ""
+    classes: str = ""
 
 
 @dataclass(slots=True)
@@ -71,7 +74,11 @@ class Request:
         if not judged and not late:
             return None
         known_of = judged or self.calls or self.decisions
-        return _filled(fact, known_of[-1] if known_of else None)
+        made = known_of[-1] if known_of else None
+        known = next((each for each in self.decisions if made and each.mark in (made.links, made.mark)), None)
+        if made is not None and made.links and known is None and not late:
+            return None
+        return _filled(fact, made)._replace(classes=json.loads(known.classes) if known else {})
 
     def encode(self) -> bytes:
         """Return its bytes; the same facts give the same ones."""
@@ -88,7 +95,12 @@ class Request:
 
 def _with(known: list[Made], fact: Fact) -> list[Made]:
     """The newest of these and a fact."""
-    return sorted([*known, Made(fact.at_us, fact.mark, fact.feature, fact.model, fact.arm)])[-KEPT:]
+    return sorted([*known, _made(fact)])[-KEPT:]
+
+
+def _made(fact: Fact) -> Made:
+    classes = json.dumps(fact.classes, sort_keys=True) if fact.kind == "decision" else ""
+    return Made(fact.at_us, fact.mark, fact.feature, fact.model, fact.arm, fact.links, classes)
 
 
 def _filled(fact: Fact, made: Made | None) -> Fact:

@@ -21,6 +21,7 @@ from flywheel.stream import StateView
 from flywheel_detector.core.guarded import Guarded, Seen
 from flywheel_detector.core.guardrails import Guardrail
 from flywheel_detector.core.measures import Measure
+from flywheel_detector.core.mix import Mix
 from flywheel_detector.core.off_level import Off
 
 MARK_EVERY: Final = 64
@@ -33,7 +34,7 @@ RECENT: Final = 16
 class Series:
     """One series of a shard. ``seq``: observations its detector knows; ``taken``: all there were; ``lately``: mean of
     about the last 16 figures; ``stored``: its head as it lies in the state, None once it is ahead of that; ``guarded``:
-    the bounds it is held to, by label."""
+    the bounds it is held to, by label; ``mix``: of a score, which kinds of requests had which."""
 
     key: str
     measure: Measure
@@ -47,6 +48,7 @@ class Series:
     marks: list[list[int]] = field(default_factory=list)
     stored: bytes | None = None
     guarded: dict[str, Guarded] = field(default_factory=dict)
+    mix: Mix = field(default_factory=Mix)
 
     def watch(self, state: StateView, start_us: int, seen: list[Seen], run_length: float) -> Alarm | None:
         """Take in a window's observations, in order of time; the alarm, where they bring one to tell of."""
@@ -55,6 +57,7 @@ class Series:
         for each in seen:
             self.taken += 1
             self.lately += (self.measure.watched(each.value) - self.lately) / min(self.taken, RECENT)
+        self.mix.add(start_us, seen)
         if self.off is not None:
             self.off.add(start_us, [self.measure.watched(each.value) for each in seen])
             if self.off.keeps:
@@ -173,7 +176,7 @@ class Series:
             off = None if self.off is None else self.off.plain()
             figures = [self.seq, self.taken, self.last_us, self.lately, self.levels.season.level]
             guarded = {label: each.plain() for label, each in self.guarded.items()}
-            parts = [self.measure.name, *figures, off, self.recent, self.marks, guarded]
+            parts = [self.measure.name, *figures, off, self.recent, self.marks, guarded, self.mix.plain()]
             self.stored = json.dumps(parts, separators=(",", ":")).encode()
             state.put("heads", self.key, self.stored)
 
@@ -206,7 +209,7 @@ def drop_series(state: StateView, key: str) -> int:
 
 def read_series(state: StateView, key: str, stored: bytes, fresh: LevelDetector, measure: Measure) -> Series:
     """Return a series as it was when its head was stored; ``fresh`` is the detector of one without a mark."""
-    _, seq, taken, last_us, lately, _, off, recent, marks, guarded = json.loads(stored)
+    _, seq, taken, last_us, lately, _, off, recent, marks, guarded, mix = json.loads(stored)
     levels = fresh
     if marks:
         levels = _unpacked(state.get("marks", f"{key}{marks[-1][0]:012d}") or b"")
@@ -217,7 +220,7 @@ def read_series(state: StateView, key: str, stored: bytes, fresh: LevelDetector,
     return Series(
         key, measure, levels, seq, taken, last_us, lately, None if off is None else Off(*off),
         [Seen(*each) for each in recent], marks, stored,
-        {label: Guarded.of(each) for label, each in guarded.items()},
+        {label: Guarded.of(each) for label, each in guarded.items()}, Mix.of(mix),
     )  # fmt: skip
 
 

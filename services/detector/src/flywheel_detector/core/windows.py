@@ -25,6 +25,7 @@ class Kept(NamedTuple):
     at_us: int
     value: float
     request_id: str
+    classes: str = ""
 
 
 class Sampled(NamedTuple):
@@ -44,16 +45,17 @@ class Window:
 
     def add(self, observation: Observation) -> None:
         """Take in an observation; a repeat of one in the sample has no effect."""
+        classes = json.dumps(observation.classes, sort_keys=True) if observation.classes else ""
         for name, value in observation.measured.items():
             taken, kept = self.measured.get(name, Sampled())
-            made = Kept(observation.mark, observation.at_us, value, observation.request_id)
+            made = Kept(observation.mark, observation.at_us, value, observation.request_id, classes)
             if made not in kept:
                 self.measured[name] = Sampled(taken + 1, tuple(sorted([*kept, made])[:SAMPLE]))
 
     def sample(self, name: str) -> list[Seen]:
         """The sample of a measure, in order of time."""
         kept = sorted(self.measured[name].kept, key=lambda each: (each.at_us, each.mark))
-        return [Seen(each.at_us, each.value, each.request_id) for each in kept]
+        return [Seen(*each[1:]) for each in kept]
 
     def encode(self) -> bytes:
         """Return its bytes."""
