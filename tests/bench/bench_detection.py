@@ -10,16 +10,21 @@ run length to a false alarm. What came before is 20,000 observations (2,000 for 
 Real drift: LLMDrift's PRIME answers of March, then June (Chen, Zaharia & Zou 2023), in random orders: the median of
 calls to the alarm, and the share of orders of March alone without any; here at a run length of 100,000 per metric.
 
-Half an hour at full size; ``--runs 40`` for an impression.
+Half an hour of a core at full size, which ``--workers`` divides; ``--runs 40`` for an impression.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from harness import Result, write
@@ -105,37 +110,47 @@ CHANGES = (
 )
 
 
-def false_alarms(draw: Drawn, runs: int) -> tuple[float, float, float]:
+def false_alarms(name: str, runs: int, pool: Executor) -> tuple[float, float, float]:
     """Shares of runs with a level change, with a drift of the spread, and with an alarm of ADWIN."""
-    levels = spreads = peers = 0
-    for run in range(runs):
-        values = draw(np.random.default_rng([SEED, run]), LENGTH).tolist()
-        detector, peer, kinds, theirs = LevelDetector(salt=str(run)), ADWIN(), set(), False
-        for place, value in enumerate(values):
-            alarm = detector.update(START_US + place * STEP_US, value)
-            if alarm is not None:
-                kinds.add(alarm.kind)
-            peer.update(value)
-            theirs = theirs or peer.drift_detected
-        levels += "level_change" in kinds
-        spreads += "drift" in kinds
-        peers += theirs
-        print(f"\r{run + 1} of {runs}  ", end="", file=sys.stderr, flush=True)
-    return levels / runs, spreads / runs, peers / runs
+    found = counted(pool.map(partial(alarmed, name), range(runs)), runs)
+    levels, spreads, peers = (sum(each[place] for each in found) / runs for place in range(3))
+    return levels, spreads, peers
 
 
-def delays(change: Changed, runs: int) -> tuple[list[int], int]:
+def alarmed(name: str, run: int) -> tuple[bool, bool, bool]:
+    """Whether a stream had a level change, a drift of the spread, and an alarm of ADWIN."""
+    values = CALM[name](np.random.default_rng([SEED, run]), LENGTH).tolist()
+    detector, peer, kinds, theirs = LevelDetector(salt=str(run)), ADWIN(), set(), False
+    for place, value in enumerate(values):
+        alarm = detector.update(START_US + place * STEP_US, value)
+        if alarm is not None:
+            kinds.add(alarm.kind)
+        peer.update(value)
+        theirs = theirs or peer.drift_detected
+    return "level_change" in kinds, "drift" in kinds, theirs
+
+
+def delays(place: int, runs: int, pool: Executor) -> tuple[list[int], int]:
     """Observations until the alarm, of the runs without one before the change; and how many had one."""
-    found, early = [], 0
-    for run in range(runs):
-        rng = np.random.default_rng([SEED, 1, run])
-        detector = ChangeDetector(salt=str(run))
-        if any(detector.update(value) for value in change.before(rng, change.history).tolist()):
-            early += 1
-            continue
-        found.append(next(n for n, value in enumerate(endless(change.after, rng), 1) if detector.update(value)))
-        print(f"\r{run + 1} of {runs}  ", end="", file=sys.stderr, flush=True)
-    return found, early
+    found = counted(pool.map(partial(delay, place), range(runs)), runs)
+    return [each for each in found if each is not None], found.count(None)
+
+
+def delay(place: int, run: int) -> int | None:
+    """Observations from a change to its alarm; None where one came before it."""
+    change, rng, detector = CHANGES[place], np.random.default_rng([SEED, 1, run]), ChangeDetector(salt=str(run))
+    if any(detector.update(value) for value in change.before(rng, change.history).tolist()):
+        return None
+    return next(n for n, value in enumerate(endless(change.after, rng), 1) if detector.update(value))
+
+
+def counted(found: Iterable[Any], runs: int) -> list[Any]:
+    """All of them, saying how many there are as they come."""
+    every = []
+    for each in found:
+        every.append(each)
+        print(f"\r{len(every)} of {runs}  ", end="", file=sys.stderr, flush=True)
+    return every
 
 
 def endless(draw: Drawn, rng: np.random.Generator) -> Iterator[float]:
@@ -144,12 +159,13 @@ def endless(draw: Drawn, rng: np.random.Generator) -> Iterator[float]:
         yield from draw(rng, 1_000).tolist()
 
 
-def llmdrift(orders: int, shuffles: int) -> None:
-    """March, then June, of both models and three metrics."""
+def llmdrift(orders: int, shuffles: int) -> dict[str, float]:
+    """March, then June, of both models and three metrics: the medians, and the shares of quiet orders."""
+    told: dict[str, float] = {}
     folder = data_folder()
     if folder is None or not (folder / "llmdrift").is_dir():
         print("LLMDrift: the shared data folder is absent")
-        return
+        return told
     experiment = recorded_prime(folder)
     queries = experiment.provider.queries()
     for arm in ("gpt4", "gpt35"):
@@ -170,10 +186,13 @@ def llmdrift(orders: int, shuffles: int) -> None:
                     early += alarmed
                     later = enumerate((june[place] for place in rng.permutation(len(june))), 1)
                     found.append(next((n for n, value in later if detector.update(value)), len(june) + 1))
+            told[f"{arm} {metric} median calls"] = float(np.median(found))
             print(f"LLMDrift {arm:6s} {metric:8s} median of {orders} orders {np.median(found):6.1f} calls")
+        told[f"{arm} quiet in March"] = float(quiet.mean())
         print(
             f"LLMDrift {arm:6s} March alone: no alarm on any of the three in {100 * quiet.mean():.1f} % of {shuffles}"
         )
+    return told
 
 
 def measured(answer: object, metric: str) -> float:
@@ -190,27 +209,43 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=ORDERS, help="orders of LLMDrift (default 50)")
     parser.add_argument("--shuffles", type=int, default=SHUFFLES, help="orders of March alone (default 200)")
     parser.add_argument("--only", choices=("false-alarms", "delays", "llmdrift"), help="measure one part")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON at the end")
     arguments = parser.parse_args()
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        measure(arguments, pool)
+
+
+def measure(arguments: argparse.Namespace, pool: Executor) -> None:
+    """Measure what was asked for."""
+    figures: dict[str, dict[str, float]] = {}
     if arguments.only in {None, "false-alarms"}:
         worst, peer = 0.0, 0.0
         print(f"streams of {LENGTH:,} that alarm, of {arguments.runs}: level change, drift; ADWIN")
-        for name, draw in CALM.items():
-            level, spread, theirs = false_alarms(draw, arguments.runs)
+        for name in CALM:
+            level, spread, theirs = false_alarms(name, arguments.runs, pool)
+            figures[name] = {"level_change": level, "drift": spread, "adwin": theirs}
             print(f"\r{name:22s} {100 * level:5.1f} %  {100 * spread:5.1f} %   {100 * theirs:5.1f} %", flush=True)
             worst, peer = max(worst, level), max(peer, theirs)
         note = f"{arguments.runs} runs of each of {len(CALM)} kinds; the worst kind"
         write(Result("detection_false_alarms", 100 * worst, "%", 100 * peer, "ADWIN", COMMAND, note))
     if arguments.only in {None, "delays"}:
         print(f"observations to the alarm, {arguments.delays} runs; least possible at run length {RUN_LENGTH:,.0f}")
-        for change in CHANGES:
-            found, early = delays(change, arguments.delays)
+        for place, change in enumerate(CHANGES):
+            found, early = delays(place, arguments.delays, pool)
             floor, mean = math.log(RUN_LENGTH) / change.divergence, float(np.mean(found))
+            figures[change.name] = {"mean": mean, "least": floor, "alarmed_before": early / arguments.delays}
             spread = f"p50 {np.median(found):7.1f}  p95 {np.percentile(found, 95):8.1f}  alarmed before {early}"
             print(
                 f"\r{change.name:22s} mean {mean:8.1f}  {spread}  least {floor:8.1f}  {mean / floor:5.2f} x", flush=True
             )
+            if place == 0:
+                note = f"{change.name}, {len(found)} runs; mean observations to the alarm"
+                write(Result("detection_delay", mean, "observations", floor, "ln(A) / KL", COMMAND, note))
     if arguments.only in {None, "llmdrift"}:
-        llmdrift(arguments.orders, arguments.shuffles)
+        figures["LLMDrift"] = llmdrift(arguments.orders, arguments.shuffles)
+    if arguments.json:
+        print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import expm1, log
 from typing import ClassVar, Final
 
 from flywheel.detect.rhythm import Rhythm
@@ -63,8 +64,8 @@ class SilenceDetector(Stateful):
         longer = ordered[count // 2 :]
         median = ordered[count // 2]
         excess = sum(longer) - len(longer) * median
-        by_all = total * (likely ** (-1.0 / count) - 1.0)
-        by_longer = median + excess * ((2.0 * likely) ** (-1.0 / (len(longer) - 1)) - 1.0)
+        by_all = total * expm1(-log(likely) / count)
+        by_longer = median + excess * expm1(-log(2.0 * likely) / (len(longer) - 1))
         return max(by_all, by_longer, TIMES_LONGEST * ordered[-1], 1.0)
 
     def update(self, at_us: int) -> Silence | None:
