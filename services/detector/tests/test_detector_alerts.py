@@ -180,3 +180,22 @@ def test_an_alert_of_a_series_that_was_forgotten_ends():
     last = world.said("error_rate")[-1]
     assert (last["state"], last["attributes"]["resolved_because"]) == ("resolved", "forgotten")
     assert last["alert_id"] == world.said("error_rate")[0]["alert_id"]
+
+
+def test_a_silence_is_over_when_a_call_comes_and_not_before():
+    """Other features join meanwhile, which leaves less of the budget, so a longer silence would be needed by now."""
+    world = parts.World()
+    world.play(0, 600, parts.failing(0.02, 1))
+    at_s = 600
+    while not world.said("silence"):
+        at_s += 10
+        world.tick(at_s)
+    assert at_s < 1_200
+    for n in range(30):
+        world.read([parts.call(10_000 + n, at_s, feature=f"other-{n}")], at_s)
+    for later in range(10, 200, 10):
+        world.tick(at_s + later)
+    assert [each["state"] for each in world.said("silence")] == ["firing"]
+    world.read([parts.call(20_000, at_s + 200)], at_s + 201)
+    world.tick(at_s + 210)
+    assert [each["state"] for each in world.said("silence")] == ["firing", "resolved"]

@@ -155,16 +155,16 @@ class Alerting:
             if raised is not None:
                 self._forget(SILENCE, raised, now_us)
             return
-        # Nothing is asked of features whose calls come.
-        limit_us = book.silence.overdue_us(book.called_us) if raised is not None or gap_us > grace_us else None
-        quiet = limit_us is not None and gap_us > limit_us + grace_us
-        if quiet and raised is None:
+        if raised is not None:
+            if book.called_us >= raised.first_us:
+                del book.alerts[SILENCE]
+                self._say_silence(raised, "resolved", now_us, gap_us, book.silence.overdue_us(book.called_us) or 0)
+            return
+        limit_us = book.silence.overdue_us(book.called_us) if gap_us > grace_us else None
+        if limit_us is not None and gap_us > limit_us + grace_us:
             raised = Raised(alert_id(book, Place("", ""), SILENCE), SILENCE, "", [], "warning", now_us, now_us, 0.0)
             book.alerts[SILENCE] = raised
-            self._say_silence(raised, "firing", now_us, gap_us, limit_us or 0)
-        elif raised is not None and not quiet:
-            del book.alerts[SILENCE]
-            self._say_silence(raised, "resolved", now_us, gap_us, limit_us or 0)
+            self._say_silence(raised, "firing", now_us, gap_us, limit_us)
 
     def _say_silence(self, raised: Raised, state: str, now_us: int, gap_us: int, limit_us: int) -> None:
         book, scope = self._book, scope_of(self._book, Place("", ""), "")
