@@ -24,6 +24,7 @@ IMAGES = {
     "controller": Path("services/controller"),
     "detector": Path("services/detector"),
     "monitor": Path("services/monitor"),
+    "notifier": Path("services/notifier"),
     "recorder": Path("services/recorder"),
     "local": Path("infra/local"),
 }

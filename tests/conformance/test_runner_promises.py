@@ -15,7 +15,7 @@ from flywheel.events.examples import examples
 from flywheel.stream import Fold, MemoryBus, Outgoing, RawRecord, ShardState, StepSpec, TopicPartition
 from flywheel.stream.shard import Identity, Shard
 
-SERVICES = ("ingest", "router", "bandit", "budget", "controller", "detector", "recorder")
+SERVICES = ("ingest", "router", "bandit", "budget", "controller", "detector", "notifier", "recorder")
 codec = Codec(LocalRegistry.load())
 
 

@@ -16,7 +16,7 @@ from flywheel.observe import Health, Metrics
 from flywheel.stream import Fold, MemoryBus, Outgoing, Runner, RunnerSettings, Sink, StepSpec, TopicPartition
 from flywheel.stream.kafka import partition_of
 
-SERVICES = ("ingest", "router", "bandit", "budget", "controller", "detector", "recorder")
+SERVICES = ("ingest", "router", "bandit", "budget", "controller", "detector", "notifier", "recorder")
 NOW_MS = 1_795_219_300_000
 SETTINGS = RunnerSettings(poll_ms=5, backoff_s=0.02, backoff_max_s=0.1, commit_every_s=0.02)
 codec = Codec(LocalRegistry.load())
@@ -108,10 +108,10 @@ async def test_a_sink_settles_every_record_whatever_restarts(tmp_path: Path) -> 
         assert len(after) == len(before) + 1
 
         # A schema nobody knows yet holds its own partition, and no other.
-        waiting = bus.append(Outgoing("llm-calls", b"key", b"\x00\x00\x00\x99\x99later"))
-        held = TopicPartition("llm-calls", waiting.partition)
+        waiting = bus.append(Outgoing(sources[0], b"key", b"\x00\x00\x00\x99\x99later"))
+        held = TopicPartition(sources[0], waiting.partition)
         other = next(k for k in "bcdefgh" if partition_of(k.encode(), 4) != waiting.partition)
-        bus.append(Outgoing("llm-calls", other.encode(), b"junk"))
+        bus.append(Outgoing(sources[0], other.encode(), b"junk"))
         async with running(spec, spec.make_step(folder), bus, "third"):
             await until(lambda b=bus, s=spec, a=after: {d["event_id"] for d in letters(b, s)} > a)  # type: ignore[misc]
             await until(lambda b=bus, h=held, w=waiting: b.committed("third").get(h, 0) == w.offset)  # type: ignore[misc]

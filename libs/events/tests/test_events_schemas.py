@@ -19,7 +19,7 @@ from flywheel.events.generate import TARGET, render
 
 SOURCES = {
     *("producers", "ingest", "router", "client", "bandit", "budget", "controller", "detector", "monitor", "recorder"),
-    "cli",
+    *("notifier", "cli"),
 }
 EVENTS = sorted({v.event for v in versions()})
 

@@ -76,6 +76,7 @@ SERVICES: Final = (
     _service("controller", health="ops", ops=8091),
     _service("detector", health="ops", ops=8092),
     _service("monitor", health="ops", http=8093, ops=8094),
+    _service("notifier", health="ops", ops=8095),
     _service("recorder", health="ops", http=8123, ops=8124, folders={f"{_PREFIX}_CLICKHOUSE_PATH": "clickhouse"}),
 )
 

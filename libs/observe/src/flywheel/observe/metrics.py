@@ -53,6 +53,7 @@ CounterName = Literal[
     "monitor_records_total",
     "monitor_odd_values_total",
     "monitor_alerts_total",
+    "notifications_total",
     "recorder_rows_total",
     "recorder_duplicates_total",
     "recorder_queries_total",
@@ -76,6 +77,8 @@ GaugeName = Literal[
     "budget_stranded_usd",
     "monitor_series",
     "monitor_windows",
+    "notifications_waiting",
+    "notifier_alerts",
     "decision_log_pending",
     "circuits_not_closed",
     "open_requests",
@@ -198,6 +201,11 @@ DECLARATIONS: Final[tuple[Declaration, ...]] = (
     Declaration("monitor_odd_values_total", "counter", "Values that make no sense, left out.", ("field",)),
     Declaration("monitor_alerts_total", "counter", "Burn-rate alerts told.", ("severity", "state")),
     Declaration("monitor_series", "gauge", "Features and arms with windows of their own."),
+    Declaration(
+        "notifications_total", "counter", "Messages about alerts, by what came of a try.", ("destination", "outcome")
+    ),
+    Declaration("notifications_waiting", "gauge", "Messages that a destination has not taken.", ("destination",)),
+    Declaration("notifier_alerts", "gauge", "Alerts held, firing or not long over."),
     Declaration("monitor_windows", "gauge", "Windows held in memory."),
     Declaration("budget_spent_usd", "gauge", "Money spent in the present window.", ("budget",)),
     Declaration("budget_available_usd", "gauge", "Money that is neither spent nor held.", ("budget",)),

@@ -72,9 +72,15 @@ class Ticker:
 
     def caught_up(self, partitions: Sequence[tuple[str, int]]) -> bool:
         """Whether nothing this process holds waits longer than from one look to the next; False before the first."""
-        found = [self._metrics.value_if_used("overdue_records", topic=t, partition=str(p)) for t, p in partitions]
-        seen = [records for records in found if records is not None]
-        return bool(seen) and not any(seen)
+        return nothing_overdue(self._metrics, partitions)
+
+
+def nothing_overdue(metrics: Metrics, partitions: Sequence[tuple[str, int]]) -> bool:
+    """Whether of no partition (topic, number) that this process holds a record has waited since the look before; False
+    before the first look."""
+    found = [metrics.value_if_used("overdue_records", topic=t, partition=str(p)) for t, p in partitions]
+    seen = [records for records in found if records is not None]
+    return bool(seen) and not any(seen)
 
 
 def partition_keys(partitions: int) -> list[str]:

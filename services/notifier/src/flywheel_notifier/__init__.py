@@ -1,0 +1,1 @@
+"""The notifier: sends alerts to people, once for each cause, again when it matters."""

@@ -1,0 +1,1 @@
+"""The notifier's rules: how alerts stand, what follows from that for each destination, and how it is put. Pure."""
