@@ -600,6 +600,15 @@ class LinearArm(EventModel):
     root: tuple[float, ...]
 
 
+class ArmPrior(EventModel):
+    """What is believed of an arm before its own outcomes."""
+
+    name: str
+    mean: float
+    weight: float
+    relatives: dict[str, float] = Field(default_factory=dict)
+
+
 class Policy(EventModel):
     """What is believed of a feature's arms and how the next one is chosen. Compacted: the newest version wins."""
 
@@ -624,6 +633,7 @@ class Policy(EventModel):
     scale: float | None = None
     gamma: float | None = None
     linear: tuple[LinearArm, ...] = ()
+    priors: tuple[ArmPrior, ...] = ()
 
 
 class Reprice(EventModel):

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
 from flywheel.policy.service_level import MOST_LEVELS, ServiceLevel, level_problem
@@ -23,7 +24,8 @@ PolicyKind = Literal[
 ]  # fmt: skip
 LINEAR_KINDS = frozenset({"linear_thompson", "linear_ucb", "squarecb"})
 """Kinds that decide by the request's context features."""
-Operator = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "exists", "absent"]
+KINDS_WITH_PRIOR = LINEAR_KINDS | {"thompson_beta", "thompson_gaussian", "epsilon_greedy"}
+"""Kinds that believe something before any outcome."""
 
 MAX_ARMS = 64
 MOST_FEATURES = 31
@@ -90,71 +92,6 @@ def _limit(value: Any) -> Any:
     return value if isinstance(value, dict) else {"max": value}
 
 
-Scalar = str | bool | int | float
-
-
-class Condition(Declared):
-    """One comparison of a context field."""
-
-    operator: Operator
-    value: Scalar | tuple[Scalar, ...] | None = None
-
-
-def _conditions(value: Any) -> Any:
-    """Turn ``{language: {in: [en, de]}, plan: pro}`` into conditions by field."""
-    if not isinstance(value, dict):
-        return value
-    return {field: _field_conditions(rule) for field, rule in value.items()}
-
-
-def _field_conditions(rule: Any) -> tuple[Condition, ...]:
-    if not isinstance(rule, dict):
-        rule = {"in": rule} if isinstance(rule, list) else {"eq": rule}
-    return tuple(_condition(operator, operand) for operator, operand in rule.items())
-
-
-def _condition(operator: Any, operand: Any) -> Condition:
-    known = get_args(Operator)
-    if operator not in known:
-        raise ValueError(f"unknown operator {operator!r}; one of {', '.join(known)}")
-    if operator in ("in", "not_in"):
-        if not isinstance(operand, list) or not operand:
-            raise ValueError(f"{operator} needs a list")
-        operand = tuple(operand)
-    elif operator in ("lt", "le", "gt", "ge"):
-        if isinstance(operand, bool) or not isinstance(operand, (int, float, str)):
-            raise ValueError(f"{operator} needs a number or a text")
-    elif operator in ("exists", "absent"):
-        operand = None
-    elif isinstance(operand, (dict, list)) or operand is None:
-        raise ValueError(f"{operator} needs a single value")
-    return Condition(operator=operator, value=operand)
-
-
-class ArmSpec(Declared):
-    """One way to serve a request: a model, a prompt version and parameters."""
-
-    name: Name
-    model: str = Field(min_length=1, max_length=256)
-    prompt: str | None = Field(None, max_length=256)
-    params: dict[str, Any] = Field(default_factory=dict)
-    eligible_when: Annotated[dict[str, tuple[Condition, ...]], BeforeValidator(_conditions)] = Field(
-        default_factory=dict
-    )
-    enabled: bool = True
-    share: Number | None = Field(None, ge=0)
-
-    @property
-    def prompt_name(self) -> str | None:
-        """The part of ``support@7`` before the at sign."""
-        return self.prompt.partition("@")[0] if self.prompt else None
-
-    @property
-    def prompt_version(self) -> str | None:
-        """The part of ``support@7`` after the at sign."""
-        return (self.prompt.partition("@")[2] or None) if self.prompt else None
-
-
 class HalfLife(Declared):
     """How fast evidence is forgotten: it weighs half after so many newer outcomes, or after so much time."""
 
@@ -178,10 +115,19 @@ def _kind(value: Any) -> Any:
 
 
 class Prior(Declared):
-    """Belief before any outcome: a mean reward (default: the middle of the range) worth ``weight`` outcomes."""
+    """Belief before any outcome: a mean reward (default: the middle of the range) worth ``weight`` outcomes.
+
+    ``shared``: a thin arm is believed to be like its relatives as far as known arms are alike, see
+    ``flywheel.policy.relatives``.
+    """
 
     mean: Number | None = None
     weight: Number = Field(2.0, ge=0.2, le=1e6)
+    shared: bool = False
+
+
+def _prior(value: Any) -> Any:
+    return {"shared": True} if value == "shared" else value
 
 
 class PolicySpec(Declared):
@@ -199,7 +145,7 @@ class PolicySpec(Declared):
     default: Name | None = None
     stale_after: Seconds | None = None
     on_change: Literal["forget", "keep"] = "forget"
-    prior: Prior = Prior()
+    prior: Annotated[Prior, BeforeValidator(_prior)] = Prior()
     features: list[FeatureSpec] = Field(default_factory=list, max_length=MOST_FEATURES)
     on_missing: Literal["encode", "default"] = "encode"
     scale: Number = Field(1.0, gt=0, le=10)
@@ -211,6 +157,8 @@ class PolicySpec(Declared):
             raise ValueError(f"policy.features: {self.kind} needs at least one")
         if self.features and not self.linear:
             raise ValueError(f"policy.features: {self.kind} looks at none; linear_thompson does")
+        if self.prior.shared and self.kind not in KINDS_WITH_PRIOR:
+            raise ValueError(f"policy.prior: {self.kind} has none to share; thompson has")
         try:
             encoder_of(self.feature_records)
         except ValueError as error:

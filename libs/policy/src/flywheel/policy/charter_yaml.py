@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ValidationError
 
+from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.charter import (
-    ArmSpec,
     Budget,
     Charter,
     Missing,
