@@ -6,6 +6,7 @@ and errors into problems with a line. Durations are written ``90s``, ``15m``, ``
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from functools import cached_property
@@ -17,6 +18,7 @@ from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
 from flywheel.policy.service_level import MOST_LEVELS, ServiceLevel, level_problem
+from flywheel.policy.tuning import LEAST_FLOOR, TuneSpec, tuning_problem
 
 PolicyKind = Literal[
     "thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static",
@@ -241,6 +243,7 @@ class Charter(Declared):
     attribution_window: Seconds = 86400.0
     budgets: list[Budget] = Field(default_factory=list)
     slo: list[ServiceLevel] = Field(default_factory=list, max_length=MOST_LEVELS)
+    tune: list[TuneSpec] = Field(default_factory=list, max_length=MAX_ARMS)
 
     @field_validator("quality")
     @classmethod
@@ -264,7 +267,8 @@ class Charter(Declared):
         names = [arm.name for arm in self.arms]
         if self.policy.default is not None and self.policy.default not in names:
             raise ValueError(f"policy.default: {self.policy.default} is not an arm; one of {', '.join(names)}")
-        enabled = sum(arm.enabled for arm in self.arms)
+        self._tuned_fit()
+        enabled = sum(arm.enabled for arm in self.policy_arms)
         if self.policy.explore_floor * enabled > 1 + 1e-12:
             raise ValueError(
                 f"policy.explore_floor: {enabled} arms cannot each have at least {self.policy.explore_floor:g}"
@@ -283,6 +287,25 @@ class Charter(Declared):
             raise ValueError(f"policy.prior.mean: must lie inside the reward range {low:g} to {high:g}")
         return self
 
+    def _tuned_fit(self) -> None:
+        if problem := tuning_problem(self.tune, self.arms):
+            raise ValueError(problem)
+        if self.tune and self.policy.kind not in KINDS_WITH_PRIOR:
+            raise ValueError(f"tune: {self.policy.kind} does not believe that neighbours are alike; thompson does")
+        if self.tune and self.policy.explore_floor < LEAST_FLOOR:
+            raise ValueError(
+                f"policy.explore_floor: tune needs at least {LEAST_FLOOR:g}, as what is never tried is never proven"
+            )
+        most = math.inf if self.policy.half_life_outcomes is None else self.policy.half_life_outcomes / math.log(2)
+        for index, spec in enumerate(self.tune):
+            if most < 2 * spec.min_outcomes:
+                raise ValueError(
+                    f"tune.{index}.min_outcomes: of all arms' outcomes policy.half_life leaves {most:.0f}; "
+                    f"two points cannot each have {spec.min_outcomes}"
+                )
+        if len(self.policy_arms) > MAX_ARMS:
+            raise ValueError(f"tune: makes {len(self.policy_arms)} arms in all, at most {MAX_ARMS}")
+
     def _features_fit(self) -> None:
         """Texts are not logged, and what an event carries of all arms stays within its bound."""
         logged = [
@@ -294,10 +317,11 @@ class Charter(Declared):
             raise ValueError(f"{logged[0]}: a text that features are taken from is not logged; leave it out of context")
         if self.policy.linear:
             size = len(encoder_of(self.policy.feature_records).slots)
-            sums = len(self.arms) * (size + 1) * (size + 2) // 2
+            arms = len(self.policy_arms)
+            sums = arms * (size + 1) * (size + 2) // 2
             if sums > MOST_SUMS:
                 raise ValueError(
-                    f"policy.features: {len(self.arms)} arms with {size} slots keep {sums} sums, at most {MOST_SUMS}"
+                    f"policy.features: {arms} arms with {size} slots keep {sums} sums, at most {MOST_SUMS}"
                 )
 
     @property
@@ -305,10 +329,21 @@ class Charter(Declared):
         """Seconds after the decision in which parts are waited for."""
         return self.attribution_window
 
+    @cached_property
+    def policy_arms(self) -> tuple[ArmSpec, ...]:
+        """The arms as a policy has them: a tuned one is an arm for each of its values."""
+        tuned = {spec.arm: spec for spec in self.tune}
+        return tuple(
+            point for arm in self.arms for point in (tuned[arm.name].points(arm) if arm.name in tuned else [arm])
+        )
+
     @property
     def default_arm(self) -> str:
-        """Arm to use when the policy can't decide: the declared one, else the first enabled."""
-        return self.policy.default or next(arm.name for arm in self.arms if arm.enabled)
+        """Arm to use when the policy can't decide: the declared one, else the first enabled; of a tuned one the
+        start."""
+        declared = self.policy.default or next(arm.name for arm in self.arms if arm.enabled)
+        tuned = next((spec for spec in self.tune if spec.arm == declared), None)
+        return tuned.names()[tuned.start_place] if tuned else declared
 
     @cached_property
     def reward_range(self) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from flywheel.policy.charter import (
 from flywheel.policy.feature_spec import FeatureSpec
 from flywheel.policy.service_level import ServiceLevel
 from flywheel.policy.strict_yaml import Problem, YamlInvalid, problems_of, read_yaml
+from flywheel.policy.tuning import TuneSpec
 
 __all__ = ["CharterInvalid", "Problem", "parse_charter"]
 
@@ -37,6 +38,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "policy.features": FeatureSpec,
     "budgets": Budget,
     "slo": ServiceLevel,
+    "tune": TuneSpec,
 }
 
 

@@ -133,7 +133,7 @@ def believe_linear(
         pooled = pooled + found[name]
     mapped = scaling(pooled) if pooled.weight > 0 else np.eye(size)
     arms = []
-    for arm, believed in zip(charter.arms, priors, strict=True):
+    for arm, believed in zip(charter.policy_arms, priors, strict=True):
         centre, precision = np.zeros(size), np.full(size, spec.prior.weight)
         centre[0], precision[0] = (believed.mean - low) / (high - low), believed.weight
         prior = LinearPrior(precision, centre, 0.25, spec.prior.weight)

@@ -45,6 +45,7 @@ from flywheel.policy.propensity import (
 )
 from flywheel.policy.relatives import ArmPrior, arm_priors
 from flywheel.policy.summary import Evidence, Summary, weigh
+from flywheel.policy.tuning import open_points
 
 UNTRIED_SCORE = 1e9
 """Score of an arm UCB1 knows nothing of: above any other."""
@@ -71,10 +72,11 @@ def build_policy(
         merged.merge(summary)
     spec = charter.policy
     evidence = believed_evidence(charter, merged)
-    arms = [_arm(arm) for arm in charter.arms]
-    found_by_arm = [evidence.get(arm.name, Evidence()) for arm in charter.arms]
+    arms = [_arm(arm) for arm in charter.policy_arms]
+    found_by_arm = [evidence.get(arm.name, Evidence()) for arm in charter.policy_arms]
     priors = arm_priors(charter, found_by_arm)
     _believe(charter, arms, found_by_arm, priors)
+    _open(charter, arms, merged, evidence)
     event = {
         "event_id": event_id("policy", charter.project, charter.feature, policy_version),
         "project": charter.project,
@@ -211,12 +213,23 @@ def _believe(
             arm["score"] = 0.0
 
 
+def _open(charter: Charter, arms: list[dict[str, Any]], summary: Summary, evidence: Mapping[str, Evidence]) -> None:
+    """Switch off the points of tuned arms that may not serve."""
+    low, high = charter.reward_range
+    tried = summary.outcomes_by_arm()
+    for spec in charter.tune:
+        opened = open_points(spec, tried, evidence, width=high - low, prior_weight=charter.policy.prior.weight)
+        for arm in arms:
+            if arm["name"] in spec.names():
+                arm["enabled"] = arm["enabled"] and arm["name"] in opened
+
+
 def _priors(charter: Charter, priors: Sequence[ArmPrior]) -> list[dict[str, Any]]:
-    if not charter.policy.prior.shared:
+    if not charter.policy.prior.shared and not charter.tune:
         return []
     return [
         {"name": arm.name, "mean": prior.mean, "weight": prior.weight, "relatives": dict(prior.relatives)}
-        for arm, prior in zip(charter.arms, priors, strict=True)
+        for arm, prior in zip(charter.policy_arms, priors, strict=True)
     ]
 
 

@@ -3,8 +3,10 @@ et al., Bayesian Data Analysis, 2013, chapter 5), which replaces the declared pr
 
 Before any outcome the mean rewards of the arms are jointly normal, each with the declared mean and variance. Arms that
 have provider, model family and prompt (by name, so versions of one prompt are relatives) in common have correlation
-``near``, arms that have nothing in common ``far``, and others lie between by the share of the three. How much relatives
-tell is read off the arms: the likelihood over ``CORRELATIONS``, all alike at first, weighs what each pair implies, so
+``near``, arms that have nothing in common ``far``, and others lie between by the share of the three; without ``prior:
+shared`` both are 0. The points of a tuned arm share its level, half of the variance; the other half is a smooth curve
+along the grid, with a squared exponential kernel of so many places (``LENGTHS``). How alike relatives and how smooth
+curves are is read off the arms: the likelihood over all combinations, all alike at first, weighs what each implies, so
 arms that turn out unlike their relatives stop speaking for one another.
 
 An arm's prior is what the *others'* outcomes imply of it (leave-one-out, Rasmussen and Williams, 2006, 5.4.2), so its
@@ -28,6 +30,10 @@ from flywheel.policy.summary import Evidence
 _STEPS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98)
 CORRELATIONS = tuple((near, far) for near in _STEPS for far in _STEPS if far <= near)
 """Candidates for the correlation of arms with everything in common, and of arms with nothing in common."""
+LENGTHS = (1.0, 2.0, 4.0, 8.0)
+"""Candidates for the length of a tuned arm's curve, in places of its grid."""
+_LEVEL = 0.5
+_ROUGH = 0.02
 MOST_SHARED = 8.0
 """Outcomes that a prior from relatives is worth at most, where less is declared."""
 _TRIED = 0.01
@@ -54,7 +60,7 @@ def arm_priors(charter: Charter, evidence: Sequence[Evidence]) -> list[ArmPrior]
     low, high = charter.reward_range
     declared = charter.policy.prior
     mean = (low + high) / 2 if declared.mean is None else declared.mean
-    if not declared.shared:
+    if not declared.shared and not charter.tune:
         return [ArmPrior(mean, declared.weight)] * len(charter.arms)
     centre = (mean - low) / (high - low)
     known = _known(charter, evidence, centre)
@@ -65,7 +71,7 @@ def arm_priors(charter: Charter, evidence: Sequence[Evidence]) -> list[ArmPrior]
     spread = shares @ np.array([fit.variance + fit.mean**2 for fit in fits]) - implied**2
     told = np.tensordot(shares, np.array([fit.told for fit in fits]), axes=1)
     most = max(MOST_SHARED, declared.weight)
-    names = [arm.name for arm in charter.arms]
+    names = [arm.name for arm in charter.policy_arms]
     return [
         ArmPrior(
             mean=low + (high - low) * min(1 - _INSIDE, max(_INSIDE, centre + float(implied[place]))),
@@ -115,11 +121,35 @@ def _known(charter: Charter, evidence: Sequence[Evidence], centre: float) -> _Kn
 
 
 def _covariances(charter: Charter) -> list[Array]:
-    """Return the prior covariance (K, K) of the arms' means under each of ``CORRELATIONS``, as shares of the range."""
-    alike = np.array([[similarity(one, other) for other in charter.arms] for one in charter.arms])
-    alone = np.eye(len(charter.arms))
-    variance = 0.25 / charter.policy.prior.weight
-    return [variance * ((1 - near) * alone + (near - far) * alike + far) for near, far in CORRELATIONS]
+    """Return the prior covariance (K, K) of the arms' means under each combination, as shares of the range."""
+    arms, variance = charter.arms, 0.25 / charter.policy.prior.weight
+    alone = np.eye(len(arms))
+    alike = np.array([[similarity(one, other) for other in arms] for one in arms])
+    pairs = CORRELATIONS if charter.policy.prior.shared else ((0.0, 0.0),)
+    levels = [(1 - near) * alone + (near - far) * alike + far for near, far in pairs]
+    tuned = {spec.arm: len(spec.values) for spec in charter.tune}
+    sizes = [tuned.get(arm.name, 1) for arm in arms]
+    owner = np.repeat(np.arange(len(arms)), sizes)
+    level = np.sqrt(np.array([_LEVEL if arm.name in tuned else 1.0 for arm in arms]))[owner]
+    curves = [_curves(sizes, length) for length in (LENGTHS if tuned else LENGTHS[:1])]
+    return [
+        variance * (np.outer(level, level) * found[np.ix_(owner, owner)] + (1 - _LEVEL) * curve)
+        for found in levels
+        for curve in curves
+    ]
+
+
+def _curves(sizes: Sequence[int], length: float) -> Array:
+    """Return the correlation (K, K) along the curve of each tuned arm; an arm of size 1 has none."""
+    found = np.zeros((sum(sizes), sum(sizes)))
+    first = 0
+    for size in sizes:
+        if size > 1:
+            places = np.arange(size)
+            smooth = np.exp(-((places[:, None] - places) ** 2) / (2 * length * length))
+            found[first : first + size, first : first + size] = (1 - _ROUGH) * smooth + _ROUGH * np.eye(size)
+        first += size
+    return found
 
 
 @dataclass(frozen=True, slots=True)

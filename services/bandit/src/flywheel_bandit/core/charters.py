@@ -56,7 +56,7 @@ def terms(occurred_at_us: int, revision: int, text: str) -> Terms:
         rule=rule,
         reward_key=reward_key,
         window_us=int(charter.attribution_window_s * 1e6),
-        arms=frozenset(arm.name for arm in charter.arms),
+        arms=frozenset(arm.name for arm in charter.policy_arms),
         moments_key=None if encoding is None else f"{reward_key}/{encoding}",
         slots=0 if encoding is None else len(encoder_of(charter.policy.feature_records).slots),
     )
