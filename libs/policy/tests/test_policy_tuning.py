@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.policy import CharterInvalid, Evidence, Summary, build_policy, compile_policy, nano, parse_charter
-from flywheel.policy.tuning import FALSE_STEP, TuneSpec, log_evidence, open_points
+from flywheel.policy.difference import log_evidence
+from flywheel.policy.tuning import FALSE_STEP, TuneSpec, open_points
 from flywheel.testkit.tuning_worlds import FLAT, UNIMODAL, charter_of, play
 
 CHARTER = """\

@@ -90,6 +90,16 @@ class ArmMoments(EventModel):
     sums: tuple[Long, ...]
 
 
+class ArmPairs(EventModel):
+    """Exact sums of z z' of one arm over one span of event time, z = (1, score) in units of 2^-12 and last what it stands for in units of 2^-14."""
+
+    score: str
+    stands_for: str
+    bucket: Long
+    arm: str
+    sums: tuple[Long, ...]
+
+
 class ArmSummary(EventModel):
     """Absolute, mergeable summary of one shard's outcomes for a feature. Internal to bandit; compacted."""
 
@@ -102,6 +112,7 @@ class ArmSummary(EventModel):
     outcomes: Long
     buckets: tuple[ArmBucket, ...]
     moments: tuple[ArmMoments, ...] = ()
+    pairs: tuple[ArmPairs, ...] = ()
 
 
 class Budget(EventModel):

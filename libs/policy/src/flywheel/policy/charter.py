@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
+from flywheel.policy.proxies import MOST_PROXIES, ProxySpec, proxy_problem
 from flywheel.policy.service_level import MOST_LEVELS, ServiceLevel, level_problem
 from flywheel.policy.tuning import LEAST_FLOOR, TuneSpec, tuning_problem
 
@@ -244,6 +245,7 @@ class Charter(Declared):
     budgets: list[Budget] = Field(default_factory=list)
     slo: list[ServiceLevel] = Field(default_factory=list, max_length=MOST_LEVELS)
     tune: list[TuneSpec] = Field(default_factory=list, max_length=MAX_ARMS)
+    proxies: list[ProxySpec] = Field(default_factory=list, max_length=MOST_PROXIES)
 
     @field_validator("quality")
     @classmethod
@@ -280,7 +282,7 @@ class Charter(Declared):
         if self.policy.kind == "static" and not sum(arm.share or 0.0 for arm in self.arms if arm.enabled) > 0:
             raise ValueError("policy.kind: static needs a share on at least one enabled arm")
         self._features_fit()
-        if problem := level_problem(self.slo):
+        if problem := level_problem(self.slo) or proxy_problem(self.proxies):
             raise ValueError(problem)
         low, high = self.reward_range
         if self.policy.prior.mean is not None and not low < self.policy.prior.mean < high:

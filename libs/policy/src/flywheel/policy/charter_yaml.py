@@ -19,6 +19,7 @@ from flywheel.policy.charter import (
     Weights,
 )
 from flywheel.policy.feature_spec import FeatureSpec
+from flywheel.policy.proxies import ProxySpec
 from flywheel.policy.service_level import ServiceLevel
 from flywheel.policy.strict_yaml import Problem, YamlInvalid, problems_of, read_yaml
 from flywheel.policy.tuning import TuneSpec
@@ -39,6 +40,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "budgets": Budget,
     "slo": ServiceLevel,
     "tune": TuneSpec,
+    "proxies": ProxySpec,
 }
 
 
