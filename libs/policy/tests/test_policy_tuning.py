@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.policy import CharterInvalid, Evidence, Summary, build_policy, compile_policy, nano, parse_charter
+from flywheel.policy import (
+    CharterInvalid,
+    Constraint,
+    Evidence,
+    Summary,
+    build_policy,
+    compile_policy,
+    constrain,
+    nano,
+    parse_charter,
+)
 from flywheel.policy.difference import log_evidence
 from flywheel.policy.tuning import FALSE_STEP, TuneSpec, open_points
 from flywheel.testkit.tuning_worlds import FLAT, UNIMODAL, charter_of, play
@@ -205,3 +215,22 @@ def test_efforts_are_words_in_their_declared_order():
     text = CHARTER.replace("temperature, values: [0, 0.2, 0.4, 0.7, 1.0], start: 0.4", efforts)
     low, medium = "cheap:effort:low", "cheap:effort:medium"
     assert serving(published({low: (40, 20)}, text)) == ["strong", low, medium]
+
+
+def test_a_kind_that_looks_at_the_context_tunes_too():
+    text = CHARTER.replace("kind: thompson,", "kind: linear_thompson, features: [{name: premium, kind: flag}],")
+    event = published({START: (40, 20)}, text)
+    assert serving(event) == ["strong", COOL, START, WARM]
+    compiled = compile_policy(event)
+    at = compiled.encode({"premium": True})
+    assert compiled.distribution(compiled.full_mask, at).names == ("strong", COOL, START, WARM)
+    prior = next(prior for prior in event["priors"] if prior["name"] == WARM)
+    assert event["linear"][4]["coefficients"][0] == pytest.approx(prior["mean"]) and prior["mean"] > 0.5
+
+
+def test_a_point_that_a_control_disables_leaves_the_open_ones():
+    compiled = compile_policy(published({START: (40, 20)}))
+    control = Constraint(control_id="c", kind="disable", arms=(START, "strong"))
+    held = constrain(compiled, [control])
+    assert [arm.name for place, arm in enumerate(held.arms) if held.full_mask >> place & 1] == [COOL, WARM]
+    assert held.default.name == COOL
