@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import RESULTS, machine
 
 HERE = Path(__file__).parent
-ASKED_FOR = frozenset({"peer_budget", "detection", "knapsack", "regret", "routing"})
+ASKED_FOR = frozenset({"peer_budget", "detection", "knapsack", "regret", "routing", "tuning"})
 """Benchmarks that run only where they are named: an environment of their own, or half an hour, is needed."""
 
 

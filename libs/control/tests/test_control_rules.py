@@ -48,6 +48,7 @@ def test_the_rule_of_highest_priority_that_fits_answers():
     (signal("drift"), "slow-decay"),
     (signal("silence"), "silence"),
     (signal("guardrail", value=0.2, threshold=0.05), "guardrail"),
+    (signal("proxy_divergence", value=0.9, threshold=0.5), "gamed-proxy"),
 ])  # fmt: skip
 def test_the_default_tree_is_that_of_the_seeds(alert, name):
     assert default_rules().rule_for(alert).name == name

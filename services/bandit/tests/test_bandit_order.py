@@ -54,11 +54,12 @@ def interleaved(draw, events):
 
 def replayed(facts, events, cuts, join):
     """Fold the facts in batches on two shards, then the summaries; return all state and the newest policy."""
-    book = facts.book()
+    charter = facts.charter(facts.CHARTER + "proxies: [{score: judge, stands_for: user.thumb}]\n")
+    book = facts.book(charter)
     state = [facts.State(), facts.State()]
     learn, published = facts.State(), {}
     stages = [OutcomeFold(lambda: book, join), PolicyFold()]
-    policies = stages[1].fold(0, [facts.charter()], learn).outputs
+    policies = stages[1].fold(0, [charter], learn).outputs
     bounds = [0, *sorted(cuts), len(events)]
     for start, stop in pairwise(bounds):
         for shard in (0, 1):

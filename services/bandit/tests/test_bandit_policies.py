@@ -104,3 +104,15 @@ def test_summaries_that_come_before_their_charter_are_kept(facts):
     learn = PolicyFold()
     assert learn.fold(0, [event], state).outputs == []
     assert learn.fold(0, [facts.charter()], state).outputs[0].value["outcomes"] == 1
+
+
+def test_a_tuned_arm_learns_by_value_and_steps_when_its_start_is_known(facts):
+    tune = "tune: [{arm: cheap, param: temperature, values: [0, 0.5, 1], start: 0, min_outcomes: 20}]\n"
+    text = facts.CHARTER.replace(", half_life: 50 outcomes", "") + tune
+    first, second, third = (f"cheap:temperature:{value}" for value in ("0", "0.5", "1"))
+    few = taught(facts, [(first, 0.5)] * 19, charter=facts.charter(text))
+    assert [arm["name"] for arm in few["arms"] if arm["enabled"]] == ["strong", first]
+    enough = taught(facts, [(first, 0.5)] * 20, charter=facts.charter(text))
+    assert [arm["name"] for arm in enough["arms"] if arm["enabled"]] == ["strong", first, second]
+    assert [arm["weight"] for arm in enough["arms"]] == [0.0, 20.0, 0.0, 0.0]
+    assert {prior["name"]: list(prior["relatives"]) for prior in enough["priors"]}[third] == [first]

@@ -37,3 +37,5 @@ def count_output(metrics: Metrics, output: Output) -> None:
     elif output.event == "policy":
         metrics.count("policies_published_total", 1, feature=value["feature"])
         metrics.gauge("policy_version", value["policy_version"], feature=value["feature"])
+    elif output.event == "alert":
+        metrics.count("proxy_alerts_total", 1, feature=value["scope"]["feature"], state=value["state"])

@@ -90,6 +90,16 @@ class ArmMoments(EventModel):
     sums: tuple[Long, ...]
 
 
+class ArmPairs(EventModel):
+    """Exact sums of z z' of one arm over one span of event time, z = (1, score) in units of 2^-12 and last what it stands for in units of 2^-14."""
+
+    score: str
+    stands_for: str
+    bucket: Long
+    arm: str
+    sums: tuple[Long, ...]
+
+
 class ArmSummary(EventModel):
     """Absolute, mergeable summary of one shard's outcomes for a feature. Internal to bandit; compacted."""
 
@@ -102,6 +112,7 @@ class ArmSummary(EventModel):
     outcomes: Long
     buckets: tuple[ArmBucket, ...]
     moments: tuple[ArmMoments, ...] = ()
+    pairs: tuple[ArmPairs, ...] = ()
 
 
 class Budget(EventModel):
@@ -600,6 +611,15 @@ class LinearArm(EventModel):
     root: tuple[float, ...]
 
 
+class ArmPrior(EventModel):
+    """What is believed of an arm before its own outcomes."""
+
+    name: str
+    mean: float
+    weight: float
+    relatives: dict[str, float] = Field(default_factory=dict)
+
+
 class Policy(EventModel):
     """What is believed of a feature's arms and how the next one is chosen. Compacted: the newest version wins."""
 
@@ -624,6 +644,7 @@ class Policy(EventModel):
     scale: float | None = None
     gamma: float | None = None
     linear: tuple[LinearArm, ...] = ()
+    priors: tuple[ArmPrior, ...] = ()
 
 
 class Reprice(EventModel):

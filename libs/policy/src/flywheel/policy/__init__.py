@@ -1,6 +1,7 @@
 """Charters, arms, policies and propensities: deciding in process."""
 
-from flywheel.policy.charter import ArmSpec, Charter, PolicySpec
+from flywheel.policy.arm_spec import ArmSpec
+from flywheel.policy.charter import Charter, PolicySpec
 from flywheel.policy.charter_yaml import CharterInvalid, Problem, parse_charter
 from flywheel.policy.constrained import Constraint, constrain
 from flywheel.policy.decide import (

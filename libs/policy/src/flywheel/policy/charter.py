@@ -6,16 +6,20 @@ and errors into problems with a line. Durations are written ``90s``, ``15m``, ``
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
+from flywheel.policy.proxies import MOST_PROXIES, ProxySpec, proxy_problem
 from flywheel.policy.service_level import MOST_LEVELS, ServiceLevel, level_problem
+from flywheel.policy.tuning import LEAST_FLOOR, TuneSpec, tuning_problem
 
 PolicyKind = Literal[
     "thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static",
@@ -23,7 +27,8 @@ PolicyKind = Literal[
 ]  # fmt: skip
 LINEAR_KINDS = frozenset({"linear_thompson", "linear_ucb", "squarecb"})
 """Kinds that decide by the request's context features."""
-Operator = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "exists", "absent"]
+KINDS_WITH_PRIOR = LINEAR_KINDS | {"thompson_beta", "thompson_gaussian", "epsilon_greedy"}
+"""Kinds that believe something before any outcome."""
 
 MAX_ARMS = 64
 MOST_FEATURES = 31
@@ -90,71 +95,6 @@ def _limit(value: Any) -> Any:
     return value if isinstance(value, dict) else {"max": value}
 
 
-Scalar = str | bool | int | float
-
-
-class Condition(Declared):
-    """One comparison of a context field."""
-
-    operator: Operator
-    value: Scalar | tuple[Scalar, ...] | None = None
-
-
-def _conditions(value: Any) -> Any:
-    """Turn ``{language: {in: [en, de]}, plan: pro}`` into conditions by field."""
-    if not isinstance(value, dict):
-        return value
-    return {field: _field_conditions(rule) for field, rule in value.items()}
-
-
-def _field_conditions(rule: Any) -> tuple[Condition, ...]:
-    if not isinstance(rule, dict):
-        rule = {"in": rule} if isinstance(rule, list) else {"eq": rule}
-    return tuple(_condition(operator, operand) for operator, operand in rule.items())
-
-
-def _condition(operator: Any, operand: Any) -> Condition:
-    known = get_args(Operator)
-    if operator not in known:
-        raise ValueError(f"unknown operator {operator!r}; one of {', '.join(known)}")
-    if operator in ("in", "not_in"):
-        if not isinstance(operand, list) or not operand:
-            raise ValueError(f"{operator} needs a list")
-        operand = tuple(operand)
-    elif operator in ("lt", "le", "gt", "ge"):
-        if isinstance(operand, bool) or not isinstance(operand, (int, float, str)):
-            raise ValueError(f"{operator} needs a number or a text")
-    elif operator in ("exists", "absent"):
-        operand = None
-    elif isinstance(operand, (dict, list)) or operand is None:
-        raise ValueError(f"{operator} needs a single value")
-    return Condition(operator=operator, value=operand)
-
-
-class ArmSpec(Declared):
-    """One way to serve a request: a model, a prompt version and parameters."""
-
-    name: Name
-    model: str = Field(min_length=1, max_length=256)
-    prompt: str | None = Field(None, max_length=256)
-    params: dict[str, Any] = Field(default_factory=dict)
-    eligible_when: Annotated[dict[str, tuple[Condition, ...]], BeforeValidator(_conditions)] = Field(
-        default_factory=dict
-    )
-    enabled: bool = True
-    share: Number | None = Field(None, ge=0)
-
-    @property
-    def prompt_name(self) -> str | None:
-        """The part of ``support@7`` before the at sign."""
-        return self.prompt.partition("@")[0] if self.prompt else None
-
-    @property
-    def prompt_version(self) -> str | None:
-        """The part of ``support@7`` after the at sign."""
-        return (self.prompt.partition("@")[2] or None) if self.prompt else None
-
-
 class HalfLife(Declared):
     """How fast evidence is forgotten: it weighs half after so many newer outcomes, or after so much time."""
 
@@ -178,10 +118,19 @@ def _kind(value: Any) -> Any:
 
 
 class Prior(Declared):
-    """Belief before any outcome: a mean reward (default: the middle of the range) worth ``weight`` outcomes."""
+    """Belief before any outcome: a mean reward (default: the middle of the range) worth ``weight`` outcomes.
+
+    ``shared``: a thin arm is believed to be like its relatives as far as known arms are alike, see
+    ``flywheel.policy.relatives``.
+    """
 
     mean: Number | None = None
     weight: Number = Field(2.0, ge=0.2, le=1e6)
+    shared: bool = False
+
+
+def _prior(value: Any) -> Any:
+    return {"shared": True} if value == "shared" else value
 
 
 class PolicySpec(Declared):
@@ -199,7 +148,7 @@ class PolicySpec(Declared):
     default: Name | None = None
     stale_after: Seconds | None = None
     on_change: Literal["forget", "keep"] = "forget"
-    prior: Prior = Prior()
+    prior: Annotated[Prior, BeforeValidator(_prior)] = Prior()
     features: list[FeatureSpec] = Field(default_factory=list, max_length=MOST_FEATURES)
     on_missing: Literal["encode", "default"] = "encode"
     scale: Number = Field(1.0, gt=0, le=10)
@@ -211,6 +160,8 @@ class PolicySpec(Declared):
             raise ValueError(f"policy.features: {self.kind} needs at least one")
         if self.features and not self.linear:
             raise ValueError(f"policy.features: {self.kind} looks at none; linear_thompson does")
+        if self.prior.shared and self.kind not in KINDS_WITH_PRIOR:
+            raise ValueError(f"policy.prior: {self.kind} has none to share; thompson has")
         try:
             encoder_of(self.feature_records)
         except ValueError as error:
@@ -293,6 +244,8 @@ class Charter(Declared):
     attribution_window: Seconds = 86400.0
     budgets: list[Budget] = Field(default_factory=list)
     slo: list[ServiceLevel] = Field(default_factory=list, max_length=MOST_LEVELS)
+    tune: list[TuneSpec] = Field(default_factory=list, max_length=MAX_ARMS)
+    proxies: list[ProxySpec] = Field(default_factory=list, max_length=MOST_PROXIES)
 
     @field_validator("quality")
     @classmethod
@@ -316,7 +269,8 @@ class Charter(Declared):
         names = [arm.name for arm in self.arms]
         if self.policy.default is not None and self.policy.default not in names:
             raise ValueError(f"policy.default: {self.policy.default} is not an arm; one of {', '.join(names)}")
-        enabled = sum(arm.enabled for arm in self.arms)
+        self._tuned_fit()
+        enabled = sum(arm.enabled for arm in self.policy_arms)
         if self.policy.explore_floor * enabled > 1 + 1e-12:
             raise ValueError(
                 f"policy.explore_floor: {enabled} arms cannot each have at least {self.policy.explore_floor:g}"
@@ -328,12 +282,31 @@ class Charter(Declared):
         if self.policy.kind == "static" and not sum(arm.share or 0.0 for arm in self.arms if arm.enabled) > 0:
             raise ValueError("policy.kind: static needs a share on at least one enabled arm")
         self._features_fit()
-        if problem := level_problem(self.slo):
+        if problem := level_problem(self.slo) or proxy_problem(self.proxies):
             raise ValueError(problem)
         low, high = self.reward_range
         if self.policy.prior.mean is not None and not low < self.policy.prior.mean < high:
             raise ValueError(f"policy.prior.mean: must lie inside the reward range {low:g} to {high:g}")
         return self
+
+    def _tuned_fit(self) -> None:
+        if problem := tuning_problem(self.tune, self.arms):
+            raise ValueError(problem)
+        if self.tune and self.policy.kind not in KINDS_WITH_PRIOR:
+            raise ValueError(f"tune: {self.policy.kind} does not believe that neighbours are alike; thompson does")
+        if self.tune and self.policy.explore_floor < LEAST_FLOOR:
+            raise ValueError(
+                f"policy.explore_floor: tune needs at least {LEAST_FLOOR:g}, as what is never tried is never proven"
+            )
+        most = math.inf if self.policy.half_life_outcomes is None else self.policy.half_life_outcomes / math.log(2)
+        for index, spec in enumerate(self.tune):
+            if most < 2 * spec.min_outcomes:
+                raise ValueError(
+                    f"tune.{index}.min_outcomes: of all arms' outcomes policy.half_life leaves {most:.0f}; "
+                    f"two points cannot each have {spec.min_outcomes}"
+                )
+        if len(self.policy_arms) > MAX_ARMS:
+            raise ValueError(f"tune: makes {len(self.policy_arms)} arms in all, at most {MAX_ARMS}")
 
     def _features_fit(self) -> None:
         """Texts are not logged, and what an event carries of all arms stays within its bound."""
@@ -346,10 +319,11 @@ class Charter(Declared):
             raise ValueError(f"{logged[0]}: a text that features are taken from is not logged; leave it out of context")
         if self.policy.linear:
             size = len(encoder_of(self.policy.feature_records).slots)
-            sums = len(self.arms) * (size + 1) * (size + 2) // 2
+            arms = len(self.policy_arms)
+            sums = arms * (size + 1) * (size + 2) // 2
             if sums > MOST_SUMS:
                 raise ValueError(
-                    f"policy.features: {len(self.arms)} arms with {size} slots keep {sums} sums, at most {MOST_SUMS}"
+                    f"policy.features: {arms} arms with {size} slots keep {sums} sums, at most {MOST_SUMS}"
                 )
 
     @property
@@ -357,10 +331,21 @@ class Charter(Declared):
         """Seconds after the decision in which parts are waited for."""
         return self.attribution_window
 
+    @cached_property
+    def policy_arms(self) -> tuple[ArmSpec, ...]:
+        """The arms as a policy has them: a tuned one is an arm for each of its values."""
+        tuned = {spec.arm: spec for spec in self.tune}
+        return tuple(
+            point for arm in self.arms for point in (tuned[arm.name].points(arm) if arm.name in tuned else [arm])
+        )
+
     @property
     def default_arm(self) -> str:
-        """Arm to use when the policy can't decide: the declared one, else the first enabled."""
-        return self.policy.default or next(arm.name for arm in self.arms if arm.enabled)
+        """Arm to use when the policy can't decide: the declared one, else the first enabled; of a tuned one the
+        start."""
+        declared = self.policy.default or next(arm.name for arm in self.arms if arm.enabled)
+        tuned = next((spec for spec in self.tune if spec.arm == declared), None)
+        return tuned.names()[tuned.start_place] if tuned else declared
 
     @cached_property
     def reward_range(self) -> tuple[float, float]:

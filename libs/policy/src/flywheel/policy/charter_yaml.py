@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ValidationError
 
+from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.charter import (
-    ArmSpec,
     Budget,
     Charter,
     Missing,
@@ -19,8 +19,10 @@ from flywheel.policy.charter import (
     Weights,
 )
 from flywheel.policy.feature_spec import FeatureSpec
+from flywheel.policy.proxies import ProxySpec
 from flywheel.policy.service_level import ServiceLevel
 from flywheel.policy.strict_yaml import Problem, YamlInvalid, problems_of, read_yaml
+from flywheel.policy.tuning import TuneSpec
 
 __all__ = ["CharterInvalid", "Problem", "parse_charter"]
 
@@ -37,6 +39,8 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "policy.features": FeatureSpec,
     "budgets": Budget,
     "slo": ServiceLevel,
+    "tune": TuneSpec,
+    "proxies": ProxySpec,
 }
 
 

@@ -2,10 +2,11 @@
 probability of each arm.
 
 Rewards are learned as shares of the charter's range and features scaled by the mean and deviation that they had (of all
-arms, after forgetting); the prior says that every arm earns the prior mean whatever the context, each coefficient worth
-``prior.weight`` outcomes, with a quarter of the squared range as the variance of a reward. The event has the posteriors
-mapped back, in units of reward at raw features, so whoever decides needs neither range nor scaling: the reward of an
-arm at ``x`` is normal with mean ``coefficients @ x`` and standard deviation ``|root @ x|``.
+arms, after forgetting); the prior says that every arm earns its prior mean whatever the context, each coefficient worth
+``prior.weight`` outcomes (the constant's may be worth more, where relatives speak for it), with a quarter of the
+squared range as the variance of a reward. The event has the posteriors mapped back, in units of reward at raw features,
+so whoever decides needs neither range nor scaling: the reward of an arm at ``x`` is normal with mean ``coefficients @
+x`` and standard deviation ``|root @ x|``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from flywheel.policy.features import CLIP, ONE, Encoder
 from flywheel.policy.linear import LinearArms, LinearBelief, LinearPrior, Moments
 from flywheel.policy.moments import MomentSummary, believe_scaled, scaling, weigh_moments
 from flywheel.policy.propensity import Array, Propensities
+from flywheel.policy.relatives import ArmPrior
 from flywheel.policy.summary import Summary
 
 _KINDS: Mapping[str, ContextualKind] = {
@@ -111,12 +113,15 @@ def _unpacked(arm: Mapping[str, Any], size: int) -> LinearBelief:
     return LinearBelief(coefficients, root, 1.0)
 
 
-def believe_linear(charter: Charter, summary: Summary, moments: MomentSummary) -> dict[str, Any]:
+def believe_linear(
+    charter: Charter, summary: Summary, moments: MomentSummary, priors: Sequence[ArmPrior]
+) -> dict[str, Any]:
     """Return the fields that a linear kind adds to its ``policy`` event.
 
     Args:
         summary: the feature's sums without features, which tell where an arm changed.
         moments: the sums with features; those with other features than the charter's must be left out.
+        priors: what each arm is believed to earn at the mean context before its own outcomes.
     """
     spec = charter.policy
     records = spec.feature_records
@@ -127,12 +132,11 @@ def believe_linear(charter: Charter, summary: Summary, moments: MomentSummary) -
     for name in sorted(found):
         pooled = pooled + found[name]
     mapped = scaling(pooled) if pooled.weight > 0 else np.eye(size)
-    prior_mean = (low + high) / 2 if spec.prior.mean is None else spec.prior.mean
-    centre = np.zeros(size)
-    centre[0] = (prior_mean - low) / (high - low)
-    prior = LinearPrior(np.full(size, spec.prior.weight), centre, 0.25, spec.prior.weight)
     arms = []
-    for arm in charter.arms:
+    for arm, believed in zip(charter.policy_arms, priors, strict=True):
+        centre, precision = np.zeros(size), np.full(size, spec.prior.weight)
+        centre[0], precision[0] = (believed.mean - low) / (high - low), believed.weight
+        prior = LinearPrior(precision, centre, 0.25, spec.prior.weight)
         belief = believe_scaled(found.get(arm.name, Moments.none(size)), prior, mapped)
         coefficients = belief.coefficients * (high - low)
         coefficients[0] += low

@@ -1,13 +1,14 @@
 """From exact sums to beliefs and to the ``policy`` event.
 
 Kinds, with ``w``, ``s``, ``q`` an arm's forgotten count, sum and sum of squares of rewards, and a prior of mean
-``m0`` worth ``w0`` outcomes:
+``m0`` worth ``w0`` outcomes, declared or, with ``prior: shared``, that of ``flywheel.policy.relatives``:
 
 - ``thompson_beta``: rewards mapped from the charter's range to [0, 1] as ``x``; Beta(w0·x0 + Σx, w0·(1-x0) +
   Σ(1-x)), with fractional updates (Agrawal and Goyal, 2012) and discounting (Raj and Kalyani, 2017).
-- ``thompson_gaussian``: the mean reward is normal, N((w0·m0 + s)/(w0 + w), v/(w0 + w)), with ``v`` the arm's
-  variance shrunk to the prior's: (w0·v0 + Σ(r-mean)²)/(w0 + w), ``v0`` a quarter of the squared range, the largest a
-  reward in the range can have. An arm that began 10 of 10 is therefore never believed to be exactly known.
+- ``thompson_gaussian``: the mean reward is normal, N((w0·m0 + s)/(w0 + w), v/(w0 + w)), with ``v`` the arm's variance
+  shrunk to the prior's: (w0·v0 + Σ(r-mean)²)/(w0 + w), ``v0`` a quarter of the squared range, the largest a reward in
+  the range can have (``w0`` here is the declared one, whatever relatives imply). An arm that began 10 of 10 is
+  therefore never believed to be exactly known.
 - ``ucb1``: mean + range·√(2 ln Σw / w) (Auer, Cesa-Bianchi and Fischer, 2002; discounted: Garivier and Moulines,
   2008); an arm without evidence comes first. Deterministic but for exact ties.
 - ``ucb_v``: mean + √(2·V·E/w) + 3·range·E/w, ``V`` the arm's empirical variance, ``E = 1.2 ln Σw`` (Audibert, Munos and
@@ -29,8 +30,9 @@ from typing import Any
 import numpy as np
 
 from flywheel.events import event_id
+from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.change import keep_after_changes
-from flywheel.policy.charter import ArmSpec, Charter
+from flywheel.policy.charter import Charter
 from flywheel.policy.linear_policy import believe_linear, compile_linear, mean_context
 from flywheel.policy.moments import MomentSummary
 from flywheel.policy.propensity import (
@@ -41,7 +43,9 @@ from flywheel.policy.propensity import (
     probability_of_best,
     with_floor,
 )
+from flywheel.policy.relatives import ArmPrior, arm_priors
 from flywheel.policy.summary import Evidence, Summary, weigh
+from flywheel.policy.tuning import open_points
 
 UNTRIED_SCORE = 1e9
 """Score of an arm UCB1 knows nothing of: above any other."""
@@ -68,8 +72,11 @@ def build_policy(
         merged.merge(summary)
     spec = charter.policy
     evidence = believed_evidence(charter, merged)
-    arms = [_arm(arm) for arm in charter.arms]
-    _believe(charter, arms, [evidence.get(arm.name, Evidence()) for arm in charter.arms])
+    arms = [_arm(arm) for arm in charter.policy_arms]
+    found_by_arm = [evidence.get(arm.name, Evidence()) for arm in charter.policy_arms]
+    priors = arm_priors(charter, found_by_arm)
+    _believe(charter, arms, found_by_arm, priors)
+    _open(charter, arms, merged, evidence)
     event = {
         "event_id": event_id("policy", charter.project, charter.feature, policy_version),
         "project": charter.project,
@@ -86,13 +93,14 @@ def build_policy(
         "outcomes": merged.outcomes,
         "arms": arms,
         "context": list(charter.context),
+        "priors": _priors(charter, priors),
     }
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     if spec.linear:
         with_features = MomentSummary()
         for each in moments:
             with_features.merge(each)
-        event |= believe_linear(charter, merged, with_features)
+        event |= believe_linear(charter, merged, with_features, priors)
         linear = compile_linear(event)  # as whoever decides will read it
         assert linear is not None
         found = linear.probabilities(mean_context(charter, with_features), places)
@@ -178,15 +186,16 @@ def _arm(arm: ArmSpec) -> dict[str, Any]:
     }
 
 
-def _believe(charter: Charter, arms: list[dict[str, Any]], evidence: Sequence[Evidence]) -> None:
+def _believe(
+    charter: Charter, arms: list[dict[str, Any]], evidence: Sequence[Evidence], priors: Sequence[ArmPrior]
+) -> None:
     low, high = charter.reward_range
     width = high - low
-    prior = charter.policy.prior
-    prior_mean = (low + high) / 2 if prior.mean is None else prior.mean
+    declared = charter.policy.prior
     total_weight = math.fsum(found.weight for found in evidence)
-    for arm, found in zip(arms, evidence, strict=True):
+    for arm, found, prior in zip(arms, evidence, priors, strict=True):
         weight = prior.weight + found.weight
-        mean = (prior.weight * prior_mean + found.total) / weight
+        mean = (prior.weight * prior.mean + found.total) / weight
         arm["weight"], arm["mean"] = found.weight, mean
         if charter.policy.kind == "thompson_beta":
             alpha = max(_SMALLEST_PARAMETER, weight * (mean - low) / width)
@@ -196,12 +205,32 @@ def _believe(charter: Charter, arms: list[dict[str, Any]], evidence: Sequence[Ev
         else:
             # Σw(r - mean)², the prior's own squared deviations left out: they are the shrinkage target.
             deviations = max(0.0, found.squares - 2 * mean * found.total + mean * mean * found.weight)
-            variance = (prior.weight * width * width / 4 + deviations) / weight
+            variance = (declared.weight * width * width / 4 + deviations) / (declared.weight + found.weight)
             arm["variance"] = variance / weight
         if charter.policy.kind in ("ucb1", "ucb_v"):
             arm["score"] = _upper_bound(charter.policy.kind, found, total_weight, width)
         elif charter.policy.kind != "static":
             arm["score"] = 0.0
+
+
+def _open(charter: Charter, arms: list[dict[str, Any]], summary: Summary, evidence: Mapping[str, Evidence]) -> None:
+    """Switch off the points of tuned arms that may not serve."""
+    low, high = charter.reward_range
+    tried = summary.outcomes_by_arm()
+    for spec in charter.tune:
+        opened = open_points(spec, tried, evidence, width=high - low, prior_weight=charter.policy.prior.weight)
+        for arm in arms:
+            if arm["name"] in spec.names():
+                arm["enabled"] = arm["enabled"] and arm["name"] in opened
+
+
+def _priors(charter: Charter, priors: Sequence[ArmPrior]) -> list[dict[str, Any]]:
+    if not charter.policy.prior.shared and not charter.tune:
+        return []
+    return [
+        {"name": arm.name, "mean": prior.mean, "weight": prior.weight, "relatives": dict(prior.relatives)}
+        for arm, prior in zip(charter.policy_arms, priors, strict=True)
+    ]
 
 
 def _upper_bound(kind: str, found: Evidence, total_weight: float, width: float) -> float:

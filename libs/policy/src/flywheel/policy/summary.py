@@ -157,7 +157,15 @@ class Summary(SpanSums[Sums]):
     @property
     def outcomes(self) -> int:
         """Rewarded outcomes in it, all arms, without forgetting."""
-        return sum(sums[0] for arms in self.spans.values() for sums in arms.values())
+        return sum(self.outcomes_by_arm().values())
+
+    def outcomes_by_arm(self) -> dict[str, int]:
+        """Return rewarded outcomes of each arm, without forgetting."""
+        found: dict[str, int] = {}
+        for arms in self.spans.values():
+            for arm, sums in arms.items():
+                found[arm] = found.get(arm, 0) + sums[0]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

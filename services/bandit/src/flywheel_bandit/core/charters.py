@@ -16,6 +16,7 @@ import orjson
 
 from flywheel.policy import Charter, RewardRule, parse_charter
 from flywheel.policy.feature_spec import encoder_of
+from flywheel.policy.proxies import ProxySpec
 
 MAX_REVISION = 1 << 20
 KEPT_REVISIONS = 8
@@ -29,7 +30,8 @@ def feature_key(project: str, feature: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """One charter revision, ready to judge outcomes by. ``reward_key`` is the same for charters that reward alike,
-    ``moments_key`` for those that also look at the same features, ``slots`` of them (null and 0 without features)."""
+    ``moments_key`` for those that also look at the same features, ``slots`` of them (null and 0 without features).
+    ``pairs``: scores that stand for others."""
 
     revision: int
     occurred_at_us: int
@@ -40,6 +42,7 @@ class Terms:
     arms: frozenset[str]
     moments_key: str | None = None
     slots: int = 0
+    pairs: tuple[ProxySpec, ...] = ()
 
 
 @lru_cache(maxsize=512)
@@ -56,9 +59,10 @@ def terms(occurred_at_us: int, revision: int, text: str) -> Terms:
         rule=rule,
         reward_key=reward_key,
         window_us=int(charter.attribution_window_s * 1e6),
-        arms=frozenset(arm.name for arm in charter.arms),
+        arms=frozenset(arm.name for arm in charter.policy_arms),
         moments_key=None if encoding is None else f"{reward_key}/{encoding}",
         slots=0 if encoding is None else len(encoder_of(charter.policy.feature_records).slots),
+        pairs=tuple(charter.proxies),
     )
 
 

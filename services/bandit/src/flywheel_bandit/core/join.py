@@ -11,7 +11,7 @@ when parts count. One that came later is kept apart: it is what there would be h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import orjson
 from flywheel.events import event_id
 from flywheel.policy import Composition, compose, unit_of
 from flywheel.policy.moments import outcome_vector
+from flywheel.policy.proxies import pair_vector
 from flywheel_bandit.core.charters import Terms
 
 MAX_PARTS = 512
@@ -37,11 +38,13 @@ Parts = tuple[list[Part], list[Part], list[Part]]
 _PLAIN_DECISION = 13
 """Length of a decision's part without features, the lateness included."""
 _PLAIN_TOLD = 6
+_WITH_OUTCOME = 8
 
 
 class Told(NamedTuple):
     """What a request contributes to its feature's summary. ``reward_nano`` is null where nothing is learned from it;
-    ``outcome`` is the vector that it adds to the sums with features, of ``moments_key``."""
+    ``outcome`` is the vector that it adds to the sums with features, of ``moments_key``; ``pairs`` are those that it
+    adds to the sums of a score and what it stands for, with their key."""
 
     feature: str
     revision: int
@@ -51,6 +54,7 @@ class Told(NamedTuple):
     reward_nano: int | None
     moments_key: str | None = None
     outcome: list[int] | None = None
+    pairs: Sequence[tuple[str, list[int]]] = ()
 
 
 class Entry:
@@ -168,7 +172,9 @@ class Entry:
     def tell(self, told: Told) -> None:
         """Remember what was told."""
         others = [other for other in self.told if other[0] != told.feature]
-        mine = list(told) if told.outcome is not None else list(told[:_PLAIN_TOLD])
+        mine = list(told[: _WITH_OUTCOME if told.outcome is not None else _PLAIN_TOLD])
+        if told.pairs:
+            mine = list(told)
         self.told = sorted([*others, mine]) if others else [mine]
 
 
@@ -255,6 +261,8 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     told = Told(feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned)
     if terms.moments_key is not None and composed.reward is not None and learned is not None:
         told = _with_features(told, terms, decision, composed.reward)
+    if terms.pairs and decision[3] in terms.arms:
+        told = told._replace(pairs=_pairs(terms, scores))
     newest_us: int = decisions[-1][0]  # every list is sorted by time
     if calls and calls[-1][0] > newest_us:
         newest_us = calls[-1][0]
@@ -273,6 +281,15 @@ def _with_features(told: Told, terms: Terms, decision: Part, reward: float) -> T
         return told
     outcome = outcome_vector(np.array(features, dtype=np.int64), reward, (terms.rule.low, terms.rule.high))
     return told._replace(moments_key=terms.moments_key, outcome=outcome.tolist())
+
+
+def _pairs(terms: Terms, scores: Mapping[str, float]) -> list[tuple[str, list[int]]]:
+    """Return what a request teaches of scores that stand for others, where it has both."""
+    return [
+        (spec.key, pair_vector(scores[spec.score], scores[spec.stands_for]).tolist())
+        for spec in terms.pairs
+        if spec.score in scores and spec.stands_for in scores
+    ]
 
 
 def _waits(terms: Terms, calls: list[Part], quality: list[Part]) -> bool:

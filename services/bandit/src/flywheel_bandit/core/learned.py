@@ -12,6 +12,7 @@ import orjson
 from flywheel.events import event_id
 from flywheel.policy import Summary, span_bounds
 from flywheel.policy.moments import MomentSummary
+from flywheel.policy.proxies import ProxySpec
 from flywheel_bandit.core.charters import History
 from flywheel_bandit.core.join import Story, Told
 
@@ -29,6 +30,7 @@ class Learned:
     newest_unit: int = -1
     summaries: dict[str, Summary] = field(default_factory=dict)
     moments: dict[str, MomentSummary] = field(default_factory=dict)
+    pairs: dict[str, MomentSummary] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Learned:
@@ -37,15 +39,17 @@ class Learned:
             return cls()
         facts, newest_at_us, newest_unit, packed, *more = orjson.loads(data)
         summaries = {key: _summary(newest_unit, rows) for key, rows in packed.items()}
-        with_features = more[0] if more else {}
-        moments = {key: _moments(newest_unit, rows) for key, rows in with_features.items()}
-        return cls(facts, newest_at_us, newest_unit, summaries, moments)
+        moments, pairs = (
+            {key: _moments(newest_unit, rows) for key, rows in of_kind.items()} for of_kind in (*more, {}, {})[:2]
+        )
+        return cls(facts, newest_at_us, newest_unit, summaries, moments, pairs)
 
     def encode(self) -> bytes:
         """Return canonical bytes. Sums are text: they outgrow 64 bits."""
         packed = {key: _packed(self.summaries[key]) for key in sorted(self.summaries) if self.summaries[key].spans}
-        with_features = {key: list(self.moments[key].rows()) for key in sorted(self.moments) if self.moments[key].spans}
-        more = [with_features] if with_features else []
+        more = [_packed_moments(self.moments), _packed_moments(self.pairs)]
+        while more and not more[-1]:
+            more.pop()
         return orjson.dumps([self.facts, self.newest_at_us, self.newest_unit, packed, *more])
 
     def replace(self, old: Told | None, story: Story) -> None:
@@ -55,7 +59,7 @@ class Learned:
             self.newest_unit = story.newest_unit
             for summary in self.summaries.values():
                 summary.advance(self.newest_unit)
-            for moments in self.moments.values():
+            for moments in (*self.moments.values(), *self.pairs.values()):
                 moments.advance(self.newest_unit)
         if old is not None:
             self.facts -= old.revision
@@ -63,6 +67,7 @@ class Learned:
                 self.moments[old.moments_key].subtract(old.unit, old.arm, np.array(old.outcome, dtype=np.int64))
             if old.reward_nano is not None and old.reward_key in self.summaries:
                 self.summaries[old.reward_key].subtract(old.unit, old.arm, old.reward_nano)
+            self._take_back_pairs(old)
         self.facts += new.revision
         self.newest_at_us = max(self.newest_at_us, story.completed_at_us)
         if new.reward_nano is not None:
@@ -73,6 +78,18 @@ class Learned:
             if new.moments_key not in self.moments:
                 self.moments[new.moments_key] = MomentSummary(newest=self.newest_unit)
             self.moments[new.moments_key].add(new.unit, new.arm, np.array(new.outcome, dtype=np.int64))
+        self._add_pairs(new)
+
+    def _take_back_pairs(self, old: Told) -> None:
+        for key, vector in old.pairs:
+            if key in self.pairs:
+                self.pairs[key].subtract(old.unit, old.arm, np.array(vector, dtype=np.int64))
+
+    def _add_pairs(self, new: Told) -> None:
+        for key, vector in new.pairs:
+            if key not in self.pairs:
+                self.pairs[key] = MomentSummary(newest=self.newest_unit)
+            self.pairs[key].add(new.unit, new.arm, np.array(vector, dtype=np.int64))
 
     def forget_others(self, history: History) -> None:
         """Drop the summaries no known charter rewards by."""
@@ -81,6 +98,8 @@ class Learned:
             del self.summaries[key]
         for key in set(self.moments) - {terms.moments_key for terms in history.revisions if terms.moments_key}:
             del self.moments[key]
+        for key in set(self.pairs) - {spec.key for terms in history.revisions for spec in terms.pairs}:
+            del self.pairs[key]
 
     def event(self, project: str, feature: str, shard: int, history: History) -> dict[str, Any]:
         """Return the ``arm_summary`` event: absolute, under the charter in force now."""
@@ -104,6 +123,12 @@ class Learned:
                 {"bucket": span, "arm": arm, "sums": list(sums)}
                 for span, arm, sums in self.moments.get(newest.moments_key, MomentSummary()).rows()
             ]
+        if newest.pairs:
+            value["pairs"] = [
+                {"score": spec.score, "stands_for": spec.stands_for, "bucket": span, "arm": arm, "sums": list(sums)}
+                for spec in newest.pairs
+                for span, arm, sums in self.pairs.get(spec.key, MomentSummary()).rows()
+            ]
         return value
 
 
@@ -117,6 +142,20 @@ def moments_of(arm_summary: dict[str, Any]) -> MomentSummary:
     """Return the sums with features an ``arm_summary`` event carries."""
     newest = max((span_bounds(bucket["bucket"])[0] for bucket in arm_summary["buckets"]), default=-1)
     return _moments(newest, [[row["bucket"], row["arm"], row["sums"]] for row in arm_summary.get("moments", ())])
+
+
+def pairs_of(arm_summary: dict[str, Any], spec: ProxySpec) -> MomentSummary:
+    """Return the sums of a score and what it stands for that an ``arm_summary`` event carries."""
+    rows = [
+        [row["bucket"], row["arm"], row["sums"]]
+        for row in arm_summary.get("pairs", ())
+        if (row["score"], row["stands_for"]) == (spec.score, spec.stands_for)
+    ]
+    return _moments(max((span_bounds(row[0])[0] for row in rows), default=-1), rows)
+
+
+def _packed_moments(found: dict[str, MomentSummary]) -> dict[str, Any]:
+    return {key: list(found[key].rows()) for key in sorted(found) if found[key].spans}
 
 
 def _packed(summary: Summary) -> list[Any]:

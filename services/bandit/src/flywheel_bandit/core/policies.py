@@ -1,8 +1,8 @@
 """Stage 2: merges the shards' summaries and publishes policies; the single writer of each feature's policy.
 
 Reads ``arm-summaries`` and ``charters``, both partitioned by ``project/feature``. State tables: ``summaries`` (the
-newest of each shard), ``charters`` (revisions per feature), ``published`` (newest version per feature). The state is
-a function of the facts read, whatever their order.
+newest of each shard), ``charters`` (revisions per feature), ``published`` (newest version per feature), ``diverging``
+(what fires of its proxies). The state is a function of the facts read, whatever their order.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from flywheel_bandit.core.charters import (
     history,
     row_of,
 )
+from flywheel_bandit.core.divergence import tell_divergences
 from flywheel_bandit.core.learned import moments_of, summary_of
 
 CHARTERS_TOPIC = "charters"
@@ -47,7 +48,7 @@ class PolicyFold:
                 touched.add(feature_key(event.value["project"], event.value["feature"]))
             else:
                 verdicts[index] = verdict
-        outputs = [output for key in sorted(touched) if (output := _publish(key, state)) is not None]
+        outputs = [output for key in sorted(touched) for output in _publish(key, state)]
         return FoldResult(outputs, verdicts)
 
 
@@ -76,18 +77,19 @@ def _take_summary(value: dict[str, Any], state: StateView) -> Skip | Reject | No
     return None
 
 
-def _publish(key: str, state: StateView) -> Output | None:
-    """Return the policy of a feature where it stands on more than the one published before."""
+def _publish(key: str, state: StateView) -> list[Output]:
+    """Return the policy of a feature where it stands on more than the one published before, and what is to be said
+    of its proxies."""
     known = history(decode_rows(state.get("charters", key)))
     if known is None:
-        return None
+        return []
     newest = known.newest
     found = [orjson.loads(data) for _, data in state.scan("summaries", f"{key}/", f"{key}/~")]
     # Grows with every fact told in any shard and with the charter, so a newer policy always has the larger version.
     version = newest.revision + sum(summary["outcomes"] for summary in found)
     published = state.get("published", key)
     if published is not None and int(published) >= version:
-        return None
+        return []
     state.put("published", key, str(version).encode())
     alike = [s for s in found if (t := known.revision(s["charter_revision"])) and t.reward_key == newest.reward_key]
     digest = next(row[2] for row in decode_rows(state.get("charters", key)) if row[0] == newest.revision)
@@ -100,7 +102,7 @@ def _publish(key: str, state: StateView) -> Output | None:
         summaries=[summary_of(summary) for summary in alike],
         moments=[moments_of(summary) for summary in alike if _same_features(summary, known)],
     )
-    return Output(POLICIES_TOPIC, key, "policy", policy)
+    return [Output(POLICIES_TOPIC, key, "policy", policy), *tell_divergences(key, newest, found, policy, state)]
 
 
 def _same_features(summary: dict[str, Any], known: History) -> bool:

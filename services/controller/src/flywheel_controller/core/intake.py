@@ -97,7 +97,7 @@ def _charter(value: Mapping[str, Any]) -> Output | Skip:
         "event_id": value["event_id"],
         "at_us": value["occurred_at"],
         "default": charter.default_arm,
-        "arms": [{"name": arm.name, "model": arm.model, "enabled": arm.enabled} for arm in charter.arms],
+        "arms": [{"name": arm.name, "model": arm.model, "enabled": arm.enabled} for arm in charter.policy_arms],
     }
     return _output("charter", value, value["feature"], body)
 

@@ -71,7 +71,7 @@ def charter_entry(value: Mapping[str, Any], charter: Charter) -> Output:
     body = {
         "revision": value["revision"],
         "at_us": value["occurred_at"],
-        "arms": [[arm.name, arm.model, arm.enabled] for arm in charter.arms],
+        "arms": [[arm.name, arm.model, arm.enabled] for arm in charter.policy_arms],
         "bounds": bounds,
     }
     return _entry("charter", value["project"], value["feature"], value["occurred_at"], as_body(body))

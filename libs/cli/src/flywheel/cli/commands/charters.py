@@ -38,7 +38,7 @@ def check(file: Path, as_json: bool) -> None:
     if as_json:
         print_json({"valid": True, "project": found.project, "feature": found.feature})
     else:
-        arms = ", ".join(arm.name for arm in found.arms)
+        arms = ", ".join(arm.name for arm in found.policy_arms)
         click.echo(f"{file} is valid: feature {found.feature}, {found.policy.kind} over {arms}")
 
 

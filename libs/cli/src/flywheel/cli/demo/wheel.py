@@ -23,7 +23,7 @@ class RunningWheel:
     def __init__(self, addresses: Addresses, charter: Charter) -> None:
         self._charter = charter
         (self._quality,) = charter.quality
-        self._models = {arm.name: arm.model.partition("/")[2] for arm in charter.arms}
+        self._models = {arm.name: arm.model.partition("/")[2] for arm in charter.policy_arms}
         self._router = httpx.AsyncClient(base_url=addresses.router, timeout=10, trust_env=False)
         self._decisions: dict[str, Decision] = {}
         self._client = AsyncFlywheel(

@@ -1,0 +1,140 @@
+"""Whether a score that stands for an outcome still does: an arm that games a judge gets better scores without better
+outcomes (Goodhart's law; Manheim and Garrabrant, 2018).
+
+Of requests that have both, each arm is held against all others together. The lift of the score is by how much its mean
+is higher than theirs, in standard deviations that it has among all; likewise of the outcome. They diverge where the
+score's lift exceeds the outcome's by more than ``margin``, proven by an e-process on the requests' own differences
+(``flywheel.policy.difference``), which may be looked at after every request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from flywheel.policy.declared_values import Declared, Number
+from flywheel.policy.difference import log_evidence
+from flywheel.policy.features import ONE
+from flywheel.policy.linear import Moments
+from flywheel.policy.moments import outcome_vector
+from flywheel.policy.summary import Evidence
+
+FALSE_DIVERGENCE = 0.01
+"""Probability of ever telling of any arm of a feature where none diverges; with a half-life, of about each of them."""
+MOST_PROXIES = 4
+_FEWEST = 50
+_MOST_AT = 200.0
+_SPREAD = 4.0
+"""Range of a difference of two standardised scores that its variance is shrunk to: the variance is 4 at most."""
+_SHRUNK = 2.0
+_LEAST_VARIANCE = 1e-6
+
+
+class ProxySpec(Declared):
+    """A ``score`` (an evaluator or kind of feedback) that stands for another, and by how many standard deviations its
+    lift may exceed the other's (``margin``)."""
+
+    score: str = Field(min_length=1, max_length=128)
+    stands_for: str = Field(min_length=1, max_length=128)
+    margin: Number = Field(0.5, ge=0.1, le=10)
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.score == self.stands_for:
+            raise ValueError(f"{self.score} cannot stand for itself")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Name of the two together."""
+        return f"{self.score}|{self.stands_for}"
+
+
+def proxy_problem(specs: Sequence[ProxySpec]) -> str | None:
+    """Return what is declared twice, with its field; None where nothing is."""
+    seen: set[str] = set()
+    for index, spec in enumerate(specs):
+        if spec.key in seen:
+            return f"proxies.{index}.score: {spec.score} stands for {spec.stands_for} already"
+        seen.add(spec.key)
+    return None
+
+
+def pair_vector(score: float, outcome: float) -> NDArray[np.int64]:
+    """Return what a request adds to the sums of a pair: score and outcome, 0 to 1, as ``flywheel.policy.moments`` has
+    a feature and a reward."""
+    return outcome_vector(np.array([ONE, round(score * ONE)], dtype=np.int64), outcome, (0.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One arm against all others. ``score_lift`` and ``outcome_lift`` in standard deviations; ``log_e``: evidence that
+    they differ by more than the margin; ``told``: it passes ``threshold``."""
+
+    arm: str
+    requests: float
+    score_lift: float
+    outcome_lift: float
+    log_e: float
+    threshold: float
+
+    @property
+    def told(self) -> bool:
+        """Whether it is proven."""
+        return self.log_e >= self.threshold
+
+
+def divergences(spec: ProxySpec, found: Mapping[str, Moments], *, pairs: int) -> list[Divergence]:
+    """Return each arm with enough requests, others having as many, by name.
+
+    Args:
+        found: sums of ``pair_vector`` by arm, after forgetting.
+        pairs: how many a charter declares; all share ``FALSE_DIVERGENCE``.
+    """
+    pooled = sum((found[arm] for arm in sorted(found)), Moments.none(2))
+    deviations = _deviations(pooled)
+    if deviations is None:
+        return []
+    threshold = math.log(pairs * len(found) / FALSE_DIVERGENCE)
+    told = []
+    for arm in sorted(found):
+        own, others = found[arm], pooled + found[arm].times(-1.0)
+        if min(own.weight, others.weight) < _FEWEST:
+            continue
+        mine, theirs = _means(own), _means(others)
+        log_e = log_evidence(
+            _differences(own, deviations), _differences(others, deviations), by=spec.margin, most_at=_MOST_AT,
+            width=_SPREAD, prior_weight=_SHRUNK,
+        )  # fmt: skip
+        lifts = [(a - b) / sd for a, b, sd in zip(mine, theirs, deviations, strict=True)]
+        told.append(Divergence(arm, own.weight, lifts[0], lifts[1], log_e, threshold))
+    return told
+
+
+def _means(moments: Moments) -> tuple[float, float]:
+    return float(moments.features[0, 1] / moments.weight), float(moments.products[0] / moments.weight)
+
+
+def _deviations(pooled: Moments) -> tuple[float, float] | None:
+    """Return the standard deviations of score and outcome; None where one of them never varied."""
+    if pooled.weight < 2 * _FEWEST:
+        return None
+    score, outcome = _means(pooled)
+    variances = (pooled.features[1, 1] / pooled.weight - score**2, pooled.squares / pooled.weight - outcome**2)
+    if min(variances) < _LEAST_VARIANCE:
+        return None
+    return math.sqrt(variances[0]), math.sqrt(variances[1])
+
+
+def _differences(moments: Moments, deviations: tuple[float, float]) -> Evidence:
+    """Return the sums of ``score / sd - outcome / sd`` over requests."""
+    a, b = 1 / deviations[0], 1 / deviations[1]
+    total = a * moments.features[0, 1] - b * moments.products[0]
+    squares = a * a * moments.features[1, 1] - 2 * a * b * moments.products[1] + b * b * moments.squares
+    return Evidence(moments.weight, float(total), float(squares))
