@@ -267,6 +267,10 @@ def test_an_event_that_does_not_fit_together_is_refused(change, words):
     event = build(charter(), [])
     with pytest.raises(ValueError, match=words):
         compile_policy(event | change)
+    certain = build(charter(), [])
+    certain["linear"][1]["root"][2] = 0.0
+    with pytest.raises(ValueError, match=r"linear\.cheap\.root: its diagonal must be positive"):
+        compile_policy(certain)
     event["linear"][0]["coefficients"][0] = math.nan
     with pytest.raises(ValueError, match=r"linear\.strong: must be finite"):
         compile_policy(event)

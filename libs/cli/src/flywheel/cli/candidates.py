@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from flywheel.cli.logged_rows import LoggedRow
 from flywheel.policy.charter import Charter
 from flywheel.policy.decide import CompiledPolicy, compile_policy
@@ -121,7 +119,7 @@ def from_charter(charter: Charter, learned_from: Sequence[LoggedRow]) -> Candida
         summary.add(unit_of(at_us), row.arm, nano(min(max(row.reward, low), high)))
         if encoder is not None:
             logged = row.encoding == charter.policy.encoding
-            features = np.array(row.features) if logged else encoder.encode(row.context)
+            features = row.features if logged else encoder.encode(row.context)
             moments.add(unit_of(at_us), row.arm, outcome_vector(features, row.reward, charter.reward_range))
     event = build_policy(
         charter, charter_revision=1, charter_digest="", policy_version=1, occurred_at_us=newest, summaries=[summary],

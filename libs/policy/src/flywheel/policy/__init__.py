@@ -12,9 +12,9 @@ from flywheel.policy.decide import (
     Outlook,
     compile_policy,
     decide,
-    decision_event,
     default_arm,
 )
+from flywheel.policy.decision_record import decision_event
 from flywheel.policy.posterior import build_policy, choice_probabilities
 from flywheel.policy.pressure import OPTIMISM, Priced, worth_it
 from flywheel.policy.propensity import Propensities

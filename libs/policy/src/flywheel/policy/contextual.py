@@ -39,7 +39,7 @@ def contextual_probabilities(
     """
     error = 0.0
     if kind == "lin_ts":
-        values = shares_of_best(mean, scale * sd).tolist()
+        values = shares_of_best(mean, sd if scale == 1.0 else scale * sd)
         error = CONTEST_ERROR if len(values) > 1 else 0.0
     elif kind == "lin_ucb":
         values = list(greedy((mean + scale * sd).tolist()))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import accumulate
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from flywheel.events import event_id
 from flywheel.policy.eligibility import Rule, Value, compile_rule
@@ -23,7 +23,7 @@ from flywheel.policy.posterior import choice_probabilities
 from flywheel.policy.propensity import Propensities
 
 MAX_CACHED_SUBSETS = 256
-_MAX_CONTEXT_TEXT = 256
+_T = TypeVar("_T")
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 _NO_CONTEXT: Mapping[str, Value] = MappingProxyType({})
 
@@ -106,6 +106,14 @@ class Outlook(NamedTuple):
     features: tuple[int, ...]
 
 
+class _Eligible(NamedTuple):
+    """One set of eligible arms: their places in declared order, themselves, and their names."""
+
+    places: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    names: tuple[str, ...]
+
+
 class _Subset(NamedTuple):
     """The distribution over one set of eligible arms."""
 
@@ -118,7 +126,8 @@ class _Subset(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompiledPolicy:
-    """A policy event made ready to decide with. Subsets of eligible arms are computed once and kept, at most 256."""
+    """A policy event made ready to decide with. What depends on the set of eligible arms alone is computed once and
+    kept, of at most 256 sets."""
 
     project: str
     feature: str
@@ -138,6 +147,7 @@ class CompiledPolicy:
     control: str | None = None
     linear: LinearPolicy | None = None
     subsets: dict[int, _Subset] = field(default_factory=dict, compare=False)
+    sets: dict[int, _Eligible] = field(default_factory=dict, compare=False)
 
     def eligible(self, context: Mapping[str, Value]) -> int:
         """Return the arms that may serve this context, as a bit per arm in declared order."""
@@ -152,7 +162,11 @@ class CompiledPolicy:
     def distribution(self, mask: int, features: Sequence[int]) -> _Subset:
         """Return the distribution over the arms of ``mask`` (not 0), at encoded ``features`` where the kind is
         linear."""
-        return self.subset(mask) if self.linear is None else _linear_subset(self, self.linear, mask, features)
+        linear = self.linear
+        if linear is None:
+            return self.subset(mask)
+        chosen = self.chosen(mask)
+        return _drawable(chosen, linear.probabilities(features, chosen.places))
 
     def encode(self, context: Mapping[str, Value]) -> tuple[int, ...]:
         """Return the context as the policy sees it: empty where the kind is not linear, or as declared features are
@@ -177,7 +191,7 @@ class CompiledPolicy:
     def expected_rewards(self, features: Sequence[int], mask: int, *, optimism: float = 0.0) -> list[float]:
         """Return what each arm of ``mask`` is expected to earn at encoded ``features``, and so many standard deviations
         of what is believed of it more."""
-        places = [place for place in range(len(self.arms)) if mask >> place & 1]
+        places = self.chosen(mask).places
         if self.linear is None:
             arms = [self.event["arms"][place] for place in places]
             return [arm["mean"] + optimism * math.sqrt(arm["variance"]) for arm in arms]
@@ -187,12 +201,23 @@ class CompiledPolicy:
     def subset(self, mask: int) -> _Subset:
         """Return the distribution over the arms of ``mask`` (not 0), of a kind that is not linear."""
         found = self.subsets.get(mask)
+        return _keep(self.subsets, mask, _subset(self, mask)) if found is None else found
+
+    def chosen(self, mask: int) -> _Eligible:
+        """Return the arms of ``mask``."""
+        found = self.sets.get(mask)
         if found is None:
-            found = _subset(self, mask)
-            if len(self.subsets) >= MAX_CACHED_SUBSETS:
-                self.subsets.pop(next(iter(self.subsets)), None)
-            self.subsets[mask] = found
+            places = tuple(place for place in range(len(self.arms)) if mask >> place & 1)
+            arms = tuple(self.arms[place] for place in places)
+            found = _keep(self.sets, mask, _Eligible(places, arms, tuple(arm.name for arm in arms)))
         return found
+
+
+def _keep(kept: dict[int, _T], mask: int, found: _T) -> _T:
+    if len(kept) >= MAX_CACHED_SUBSETS:
+        kept.pop(next(iter(kept)), None)
+    kept[mask] = found
+    return found
 
 
 def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
@@ -235,26 +260,20 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
 
 
 def _subset(compiled: CompiledPolicy, mask: int) -> _Subset:
-    chosen = [index for index in range(len(compiled.arms)) if mask >> index & 1]
+    chosen = compiled.chosen(mask)
     found = choice_probabilities(
         compiled.kind,
-        [compiled.event["arms"][index] for index in chosen],
+        [compiled.event["arms"][place] for place in chosen.places],
         explore_floor=compiled.event["explore_floor"],
         epsilon=compiled.event["epsilon"],
     )
-    return _drawable(compiled, chosen, found)
+    return _drawable(chosen, found)
 
 
-def _linear_subset(compiled: CompiledPolicy, linear: LinearPolicy, mask: int, features: Sequence[int]) -> _Subset:
-    chosen = [index for index in range(len(compiled.arms)) if mask >> index & 1]
-    return _drawable(compiled, chosen, linear.probabilities(features, chosen))
-
-
-def _drawable(compiled: CompiledPolicy, chosen: Sequence[int], found: Propensities) -> _Subset:
-    arms = tuple(compiled.arms[index] for index in chosen)
+def _drawable(chosen: _Eligible, found: Propensities) -> _Subset:
     # All but the last: what rounding leaves over belongs to the last arm.
-    cumulative = tuple(accumulate(found.values))[:-1]
-    return _Subset(arms, tuple(arm.name for arm in arms), found.values, cumulative, found.error)
+    cumulative = tuple(accumulate(found.values[:-1]))
+    return _Subset(chosen.arms, chosen.names, found.values, cumulative, found.error)
 
 
 def uniform(decision_id: str) -> float:
@@ -342,66 +361,3 @@ def _certain(
         identity, arm.name, 1.0, (arm.name,), (1.0,), 0.0,
         arm.model, arm.prompt_name, arm.prompt_version, arm.params, True, reason, *about, control=control,
     )  # fmt: skip
-
-
-def decision_event(
-    decision: Decision, request: DecideRequest, *, occurred_at_us: int, decider: str = "router"
-) -> dict[str, Any]:
-    """Return the ``decision`` event. Only context fields the policy declares are logged."""
-    event: dict[str, Any] = {
-        "event_id": decision.decision_id,
-        "project": request.project,
-        "request_id": request.request_id,
-        "occurred_at": occurred_at_us,
-        "environment": request.environment,
-        "app": request.app,
-        "feature": request.feature,
-        "team": request.team,
-        "user_hash": request.user_hash,
-        "trace_id": request.trace_id,
-        "policy": decision.policy,
-        "policy_version": decision.policy_version,
-        "policy_kind": decision.policy_kind,
-        "arm": decision.arm,
-        "propensity": decision.propensity,
-        "arms": list(decision.arms),
-        "propensities": list(decision.propensities),
-        "propensity_error": decision.propensity_error,
-        "model": decision.model,
-        "prompt_name": decision.prompt_name,
-        "prompt_version": decision.prompt_version,
-        "params": dict(decision.params),
-        "fallback": decision.fallback,
-        "reason": decision.reason,
-        "context": _logged(request.context, decision.context) if decision.context else {},
-        "decider": decider,
-        "policy_age_ms": decision.policy_age_ms,
-    }
-    if decision.output_tokens_bound is not None or decision.budget_price is not None:
-        event |= {
-            "reservations": decision.reservations,
-            "input_tokens_bound": decision.input_tokens_bound,
-            "output_tokens_bound": decision.output_tokens_bound,
-            "downgraded_from": decision.downgraded_from,
-            "budget_price": decision.budget_price,
-        }
-    if decision.control is not None:
-        event["control"] = decision.control
-    if decision.encoding is not None:
-        event |= {"features": list(decision.features), "encoding": decision.encoding}
-    return event
-
-
-def _logged(context: Mapping[str, Value], declared: Sequence[str]) -> dict[str, str]:
-    logged: dict[str, str] = {}
-    for name in declared:
-        value = context.get(name)
-        if value is not None:
-            logged[name] = value[:_MAX_CONTEXT_TEXT] if isinstance(value, str) else _text(value)
-    return logged
-
-
-def _text(value: float) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value)

@@ -102,26 +102,24 @@ def _noise_sd(prior: LinearPrior, weight: float | Array, residuals: float | Arra
 
 @dataclass(frozen=True, slots=True)
 class LinearArms:
-    """Beliefs of several arms, stacked so that one product serves them all: coefficients (K, d), roots (K·d, d) and
-    noise (K,)."""
+    """Beliefs of several arms, stacked so that one product serves them all. ``rows`` (K·d + K, d): the roots of all,
+    each times its arm's noise, then their coefficients; ``count``: K."""
 
-    coefficients: Array
-    roots: Array
-    noise_sd: Array
+    rows: Array
+    count: int
 
     @classmethod
     def of(cls, beliefs: Sequence[LinearBelief]) -> LinearArms:
         """Return the beliefs of one policy, in the order of its arms."""
-        return cls(
-            np.stack([belief.coefficients for belief in beliefs]),
-            np.concatenate([belief.root for belief in beliefs]),
-            np.array([belief.noise_sd for belief in beliefs]),
-        )
+        roots = [belief.root * belief.noise_sd for belief in beliefs]
+        coefficients = np.stack([belief.coefficients for belief in beliefs])
+        return cls(np.concatenate([*roots, coefficients]), len(beliefs))
 
     def scores(self, x: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation (K,) of the expected reward of every arm at ``x`` (d,)."""
-        spread = (self.roots @ x).reshape(self.coefficients.shape)
-        return self.coefficients @ x, self.noise_sd * np.sqrt(np.add.reduce(spread * spread, 1))
+        product = self.rows @ x
+        spread = product[: -self.count].reshape(self.count, -1)
+        return product[-self.count :], np.sqrt(np.vecdot(spread, spread))
 
 
 class OnlineLinear:

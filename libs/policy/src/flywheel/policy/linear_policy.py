@@ -38,8 +38,8 @@ _KINDS: Mapping[str, ContextualKind] = {
 
 @dataclass(frozen=True, slots=True)
 class LinearPolicy:
-    """The part of a linear policy that looks at the context. ``arms``: beliefs in units of reward, in the order of the
-    policy's arms."""
+    """The part of a linear policy that looks at the context. ``arms``: beliefs in units of reward at features in units
+    of 2⁻¹², in the order of the policy's arms."""
 
     kind: ContextualKind
     records: tuple[Mapping[str, Any], ...]
@@ -57,11 +57,11 @@ class LinearPolicy:
 
     def features(self, context: Mapping[str, Value]) -> tuple[int, ...]:
         """Return the encoded context (d,) in units of 2⁻¹²: what is logged, and decided at."""
-        return tuple(self.encoder.encode(context).tolist())
+        return self.encoder.encode(context)
 
     def scores(self, features: Sequence[int]) -> tuple[Array, Array]:
         """Return mean and standard deviation (K,) of every arm's expected reward, in units of reward."""
-        return self.arms.scores(np.array(features, dtype=np.float64) / ONE)
+        return self.arms.scores(np.array(features, dtype=np.float64))
 
     def probabilities(self, features: Sequence[int], places: Sequence[int]) -> Propensities:
         """Return the probability of each of the arms at ``places``, all eligible, the floor mixed in."""
@@ -110,7 +110,10 @@ def _unpacked(arm: Mapping[str, Any], size: int) -> LinearBelief:
         raise ValueError(f"linear.{arm['name']}: must be finite")
     root = np.zeros((size, size))
     root[np.tril_indices(size)] = packed
-    return LinearBelief(coefficients, root, 1.0)
+    if not (np.diagonal(root) > 0).all():
+        raise ValueError(f"linear.{arm['name']}.root: its diagonal must be positive")
+    # A power of two: exact, and no decision has to divide its features.
+    return LinearBelief(coefficients / ONE, root / ONE, 1.0)
 
 
 def believe_linear(
@@ -159,7 +162,7 @@ def mean_context(charter: Charter, moments: MomentSummary) -> tuple[int, ...]:
         for sums in arms.values():
             total = sums[0, :-1].astype(object) if total is None else total + sums[0, :-1].astype(object)
     if total is None or not total[0]:
-        return tuple(encoder_of(charter.policy.feature_records).encode({}).tolist())
+        return encoder_of(charter.policy.feature_records).encode({})
     return tuple(round(value * ONE / total[0]) for value in total)
 
 

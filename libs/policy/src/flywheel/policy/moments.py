@@ -14,7 +14,7 @@ needs no statistic of its own and replays like everything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,16 +32,16 @@ MOST_OUTCOMES = 1 << 34
 Cell = NDArray[np.int64]
 
 
-def outcome_vector(features: NDArray[np.int64], reward: float, reward_range: tuple[float, float]) -> Cell:
-    """Return ``z`` of an outcome (d + 1,) from its encoded features (d,) and its reward, clipped to the range.
+def outcome_vector(features: Sequence[int], reward: float, reward_range: tuple[float, float]) -> Cell:
+    """Return ``z`` of an outcome (d + 1,) from its encoded features (d) and its reward, clipped to the range.
 
     Raises ``ValueError`` when the first feature is not the constant 1 or one is beyond the clip.
     """
     low, high = reward_range
-    if features[0] != ONE or int(np.abs(features).max()) > CLIP:
+    if features[0] != ONE or max(features) > CLIP or min(features) < -CLIP:
         raise ValueError("features: must begin with the constant and lie within the clip")
     share = min(1.0, max(0.0, (reward - low) / (high - low)))
-    return np.append(features, np.int64(round(share * REWARD_ONE)))
+    return np.array((*features, round(share * REWARD_ONE)), dtype=np.int64)
 
 
 @dataclass(slots=True)

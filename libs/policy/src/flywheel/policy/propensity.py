@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,7 @@ _GAUSS_HALF = np.array([
 ])  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Propensities:
+class Propensities(NamedTuple):
     """``values``: probability of each arm, in order; ``error``: bound on the absolute error of any of them."""
 
     values: tuple[float, ...]
@@ -198,4 +197,4 @@ def with_floor(values: Sequence[float], floor: float) -> tuple[float, ...]:
     """Mix probabilities so that each is at least ``floor`` (at most one over their number)."""
     floor = min(floor, 1.0 / len(values))
     rest = 1.0 - floor * len(values)
-    return tuple(floor + rest * value for value in values)
+    return tuple([floor + rest * value for value in values])

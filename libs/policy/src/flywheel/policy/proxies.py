@@ -69,7 +69,7 @@ def proxy_problem(specs: Sequence[ProxySpec]) -> str | None:
 def pair_vector(score: float, outcome: float) -> NDArray[np.int64]:
     """Return what a request adds to the sums of a pair: score and outcome, 0 to 1, as ``flywheel.policy.moments`` has
     a feature and a reward."""
-    return outcome_vector(np.array([ONE, round(score * ONE)], dtype=np.int64), outcome, (0.0, 1.0))
+    return outcome_vector((ONE, round(score * ONE)), outcome, (0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Counted:
 Work = Callable[[Bus, Metrics, Health, asyncio.Event], Coroutine[None, None, None]]
 
 
-async def serve_process(service: str, version: str, settings: StageSettings, work: Work) -> None:
+async def serve_process(service: str, version: str, settings: ServiceSettings, work: Work) -> None:
     """Run ``work`` on Kafka beside the operations endpoint until SIGTERM, which finishes the batches in hand."""
     metrics, health, stop = Metrics(), Health(), asyncio.Event()
     metrics.gauge("build_info", 1, service=service, version=version)

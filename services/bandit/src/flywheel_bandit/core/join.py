@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-import numpy as np
 import orjson
 
 from flywheel.events import event_id
@@ -279,7 +278,7 @@ def _with_features(told: Told, terms: Terms, decision: Part, reward: float) -> T
     # The digest is what a client says; what would not fit the sums must not reach them.
     if encoding != terms.charter.policy.encoding or len(features) != terms.slots:
         return told
-    outcome = outcome_vector(np.array(features, dtype=np.int64), reward, (terms.rule.low, terms.rule.high))
+    outcome = outcome_vector(features, reward, (terms.rule.low, terms.rule.high))
     return told._replace(moments_key=terms.moments_key, outcome=outcome.tolist())
 
 
