@@ -7,21 +7,19 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from flywheel.observe import ServiceSettings
+from flywheel.stream import StageSettings
 
 
-class NotifierSettings(ServiceSettings):
+class NotifierSettings(StageSettings):
     """What an operator can change; see the service's page. Where alerts go is declared in a file."""
 
     service: ClassVar[str] = "notifier"
 
     ops_port: int | None = Field(8095, ge=0, le=65535, description="Port of /live, /ready and /metrics; 0: a free one.")
-    group: str = Field("flywheel", min_length=1, description="Front of the consumer group's name.")
     destinations_file: Path | None = Field(
         None, description="YAML of where alerts are sent, read at the start; absent: nowhere."
     )
     batch_records: int = Field(1_000, ge=1, le=100_000, description="Most records in one batch.")
-    poll_ms: int = Field(50, ge=1, le=10_000, description="Longest wait for records, in milliseconds.")
     tick_s: float = Field(1.0, gt=0, le=60, description="Seconds between two looks at what is to be sent.")
     wait_s: float = Field(
         10.0, ge=0, le=3600, description="So long an alert waits for others of its feature, to be sent with them."
