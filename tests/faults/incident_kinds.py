@@ -36,7 +36,7 @@ INCIDENTS: Final = (
     Incident("quality-drop", ("quality",), ("disable",), {"judge": 0.45, "thumb": 0.5}),
     Incident("bad-prompt", ("quality",), ("rollback",), {"judge": 0.35, "thumb": 0.4}, way="prompt"),
     Incident("gamed-judge", ("quality",), ("disable",), {"judge": 0.98, "sure": True, "thumb": 0.35}),
-    Incident("brown-out", ("error_rate",), ("disable",), {"errors": 0.25, "latency_ms": 2000.0}),
+    Incident("brown-out", ("error_rate",), ("disable",), {"errors": 0.25, "latency_ms": 1300.0}),
     Incident("slow", ("latency",), ("disable",), {"latency_ms": 5000.0}),
     Incident("refusal-wave", ("refusal_rate",), ("disable",), {"refusals": 0.5}),
     Incident("traffic-loss", ("silence",), ("escalate",), way="silence"),

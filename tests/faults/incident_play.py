@@ -260,17 +260,18 @@ async def _resolved(stage: Stage, row: Row, alert: Event, since_us: int) -> None
 
 
 async def _race(incident: Incident, stage: Stage, row: Row, begun_us: int) -> None:
-    """The budget itself acts: what it cannot pay is refused, and its window goes on."""
+    """The budget itself acts: arms that it cannot pay do not serve, then requests are refused; its window goes on."""
     world, feature = stage.world, incident.feature
     refused, last = world.refused[feature], time.monotonic() + PATIENCE_S
     if await _noticed(incident, stage, row, begun_us) is None:
         return
-    while world.refused[feature] == refused:
+    while world.refused[feature] == refused and not _only_cheap(world, feature):
         if time.monotonic() > last:
-            row.problems.append("nothing was refused")
+            row.problems.append("nothing was refused, and the dear arm still served")
             return
         await asyncio.sleep(0.2)
-    row.rule, row.action, row.acted_s = "(the budget)", "refused", (now_us() - begun_us) / 1e6
+    row.rule, row.acted_s = "(the budget)", (now_us() - begun_us) / 1e6
+    row.action = "refused" if world.refused[feature] != refused else "only the cheap arm"
     await asyncio.sleep(10)
     spent = world.dearest(feature, ROLLING_S)
     row.verified, row.verified_s = f"{spent:.3f} of {stage.amount_usd:.3f} USD", 10.0
@@ -287,6 +288,11 @@ async def _race(incident: Incident, stage: Stage, row: Row, begun_us: int) -> No
             quiet_since, refused = time.monotonic(), world.refused[feature]
         await asyncio.sleep(0.2)
     row.back, row.back_s = "answered again", (now_us() - ended_us) / 1e6 - 5
+
+
+def _only_cheap(world: World, feature: str) -> bool:
+    since_us = now_us() - 3_000_000
+    return world.calls(feature, "cheap", since_us) >= 20 and not world.calls(feature, "strong", since_us)
 
 
 def _for(action: Event, alert: Event) -> bool:

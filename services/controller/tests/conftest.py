@@ -64,15 +64,25 @@ class World:
     def resolve(self, alert_id: str, kind: str, **more: Any) -> None:
         self.alert(alert_id, kind, state="resolved", **more)
 
-    def charter(self, prompt: int, *, feature: str = "support", at_s: float | None = None, revision: int = 0) -> None:
+    def charter(
+        self,
+        prompt: int,
+        *,
+        feature: str = "support",
+        at_s: float | None = None,
+        revision: int = 0,
+        occurred_s: float | None = None,
+    ) -> None:
+        """``occurred_s``: when it was declared, where that is not when it is read."""
         self.now_s = self.now_s if at_s is None else at_s
+        declared_s = self.now_s if occurred_s is None else occurred_s
         text = CHARTER.format(feature=feature, prompt=prompt)
         revision = revision or self.revisions.get(feature, 0) + 1
         self.revisions[feature] = max(revision, self.revisions.get(feature, 0))
         digest = sha256(text.encode()).hexdigest()
         value = {
             "event_id": event_id("charter", "acme", feature, revision, digest), "project": "acme", "feature": feature,
-            "occurred_at": T0 + round(self.now_s * 1e6), "revision": revision, "charter_yaml": text, "digest": digest,
+            "occurred_at": T0 + round(declared_s * 1e6), "revision": revision, "charter_yaml": text, "digest": digest,
         }  # fmt: skip
         self._pass_on("charters", "charter", value)
 

@@ -50,6 +50,21 @@ def test_errors_after_a_change_take_it_back_and_that_is_verified(world):
     assert world.prompts() == ["1"] and world.told() == []
 
 
+def test_a_change_read_behind_the_alert_it_caused_is_taken_back_all_the_same(world):
+    """The controller was away: the charter and the alert wait on two topics, and either may be read first."""
+    world.alert("e", "error_rate", at_s=3700, **BAD)
+    assert world.controls() == [("disable", ("strong",))]
+    world.charter(2, at_s=3701, occurred_s=3600)
+    assert world.controls() == [] and world.prompts() == ["1"]
+    assert world.steps() == [("disable", "applied"), ("disable", "superseded"), ("rollback", "applied")]
+
+
+def test_a_change_made_after_the_alert_is_not_blamed(world):
+    world.alert("e", "error_rate", at_s=3700, **BAD)
+    world.charter(2, at_s=3701)
+    assert world.controls() == [("disable", ("strong",))] and world.prompts() == []
+
+
 def test_a_rollback_without_effect_is_undone_and_a_person_is_told(world):
     world.charter(2, at_s=3600)
     world.alert("e", "error_rate", at_s=3700, **BAD)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from flywheel.control import Record, Silence, Tree
 from flywheel.events import event_id
 from flywheel_controller.core.answering import Answering
-from flywheel_controller.core.book import MAX_SILENCES, PROPOSED, Alert, Declared, KnownArm, Override
+from flywheel_controller.core.book import MAX_SILENCES, PROPOSED, Alert, Declared, KnownArm, Open, Override
 from flywheel_controller.core.ground import Place
 from flywheel_controller.core.published import override_step
-from flywheel_controller.core.steps import concerns
+from flywheel_controller.core.steps import concerns, plan
 
 
 class Desk(Answering):
@@ -104,9 +104,25 @@ class Desk(Answering):
         self._arms(feature_name, default, arms)
         for action in self._open_on(feature_name, "rollback"):
             self._end(action, "superseded", f"charter revision {declared.revision} was applied by somebody else")
+        for action in self._open_on(feature_name):
+            if self._late_cause(action):
+                self._end(action, "superseded", f"charter revision {declared.revision} came before it and is to blame")
         if same is not None:  # a person and the controller took the same revision: the person's word is said again
             self._publish_charter(feature_name, declared.text, own=False)
         return True
+
+    def _late_cause(self, action: Open) -> bool:
+        """Whether an action not verified yet would have been a rollback, had the charter been heard of in time: topics
+        are read side by side, and after a pause a change may be read behind the alerts that it caused."""
+        if action.verified or action.kind == "rollback":
+            return False
+        alert = self._find(action.cause[0], action.feature)
+        rule = self.tree.rule_for(alert.signal) if alert is not None and alert.firing else None
+        if alert is None or rule is None or rule.name != action.rule:
+            return False
+        feature, charters = self.book.feature(action.feature), self._charters.of(action.feature)
+        found = plan(rule, alert, feature, charters, self._open_on(action.feature))
+        return found is not None and found.kind == "rollback"
 
     def policy(self, feature_name: str, version: int, beliefs: dict[str, tuple[float | None, float | None]]) -> bool:
         """Take the mean reward and the price of each arm over."""
