@@ -118,6 +118,7 @@ CHANGE = {"change_id": "c", "project": "acme", "what": "charter", "subject": "f"
     (None, 0, None, "no change c is recorded"),
     (CHANGE | {"what": "action"}, 4, None, "roll back the charter or control it made"),
     (CHANGE | {"what": "budget"}, 4, None, "apply its file as it was"),
+    (CHANGE | {"what": "silence"}, 4, None, "flywheel alerts unsilence"),
     (CHANGE, 5, None, "revision 5 of f came after 4"),
     (CHANGE, 4, None, "nothing to go back to"),
     (CHANGE, 4, {"revision": 3, "charter_yaml": "feature: 1"}, "is no charter any more"),

@@ -6,6 +6,8 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flywheel.control import Silence, parse_rules
 from flywheel.control.shipped import default_rules_text
@@ -103,3 +105,34 @@ def test_silences_are_part_of_what_is_read_again(world):
     world.ticks(9_200)
     outputs, state = world.replayed([1, 2, 4])
     assert outputs == [parts.canonical(output) for output in world.said] and state == world.state.dump()
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("error_rate", "cost_per_call", "quality")), st.booleans(), st.integers(5, 900),
+        st.sampled_from((None, None, "begin", "lift")),
+    ),
+    min_size=1, max_size=25,
+)  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+def test_nothing_is_put_in_force_while_a_silence_of_it_holds(steps):
+    world = parts.World()
+    world.charter(1, at_s=0)
+    world.policy(1, {"strong": 0.8, "cheap": 0.7, "other": 0.3})
+    held, since_s = [], None
+    for number, (kind, firing, later_s, word) in enumerate(steps, start=1):
+        if word == "begin" and since_s is None:
+            silence(world, world.now_s, 10**6, revision=number)
+            since_s = world.now_s
+        elif word == "lift" and since_s is not None:
+            silence(world, since_s, 10**6, revision=number, lifted=True)
+            held.append((since_s, world.now_s))
+            since_s = None
+        world.alert(kind, kind, state="firing" if firing else "resolved", value=0.3, threshold=0.01)
+        world.ticks(world.now_s + later_s, 60)
+    held += [] if since_s is None else [(since_s, world.now_s + 1)]
+    applied = [(a["occurred_at"] - parts.T0) / 1e6 for a in world.actions() if a["state"] == "applied"]
+    assert not [at_s for at_s in applied if any(start_s < at_s < end_s for start_s, end_s in held)]

@@ -133,6 +133,16 @@ async def test_what_is_not_taken_is_made_anew_from_how_things_stand(tmp_path: Pa
     assert receiver.refused[0].key == receiver.received[0].key
 
 
+async def test_what_a_destination_refuses_holds_up_nothing_else(tmp_path: Path, receiver: Any) -> None:
+    system = System(tmp_path, hook("picky", receiver.url))
+    await system.say(report("bad", 0, severity="critical"), report("good", 0, scope={"feature": "other"}))
+    receiver.answers = [(400, {})]
+    async with system.running():
+        await until(lambda: len(receiver.alerts()) == 2)
+    assert receiver.alerts() == [("firing", "good"), ("firing", "bad")]
+    assert (system.count("picky", "refused"), system.count("picky", "failed")) == (1, 0)
+
+
 async def test_a_silence_keeps_quiet_and_what_cannot_be_read_is_a_dead_letter(tmp_path: Path, receiver: Any) -> None:
     system = System(tmp_path, hook("on-call", receiver.url))
     now_us = time.time_ns() // 1000

@@ -17,6 +17,14 @@ from flywheel.store import quoted
 _COLUMNS: Final = "change_id, toString(occurred_at) AS occurred_at, project, what, subject, revision, by, said"
 
 
+_OTHERWISE: Final[Mapping[str, str]] = {
+    "action": "an action: roll back the charter or control it made",
+    "budget": "a budget: apply its file as it was",
+    "silence": "a silence: flywheel alerts unsilence ends it",
+}
+"""What is not taken back by publishing it again, and what to do instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
     """Which changes; None: all."""
@@ -58,11 +66,8 @@ def roll_back(url: str, bootstrap: str, change_id: str, *, by: str, older_too: b
     if not found:
         raise ApplyFailed(f"no change {change_id} is recorded; see flywheel changes")
     change = found[0]
-    if change["what"] in ("action", "budget"):
-        raise ApplyFailed(
-            f"{change_id} is {'an action' if change['what'] == 'action' else 'a budget'}: "
-            + ("roll back the charter or control it made" if change["what"] == "action" else "apply its file as it was")
-        )
+    if change["what"] in _OTHERWISE:
+        raise ApplyFailed(f"{change_id} is {_OTHERWISE[str(change['what'])]}")
     newest = _newest(url, change)
     if newest != change["revision"] and not older_too:
         raise ApplyFailed(

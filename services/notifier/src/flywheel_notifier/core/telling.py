@@ -106,9 +106,17 @@ def wanted(view: View, key: str, destination: Destination, terms: Terms, now_us:
     alert, told = view.alerts[key], view.told.get(key)
     if told is not None and told.episode != alert.episode:
         told = None
-    if silenced_by(view.silences, alert.project, alert.kind, alert.severity, alert.scope, at_us=now_us):
+    reason = _reason(view, alert, told, destination, terms, now_us=now_us)
+    if reason is None:
         return None
-    seen = holds(view.acks.get(key), alert, now_us)
+    silence = silenced_by(view.silences, alert.project, alert.kind, alert.severity, alert.scope, at_us=now_us)
+    return None if silence is not None else reason
+
+
+def _reason(
+    view: View, alert: Standing, told: Told | None, destination: Destination, terms: Terms, *, now_us: int
+) -> Reason | None:
+    seen = holds(view.acks.get(alert.key), alert, now_us)
     if not alert.firing:
         return _end(view, alert, told, terms, now_us)
     if told is None:

@@ -22,7 +22,9 @@ _COLUMNS = ("occurred_at", "what", "subject", "revision", "by", "said", "change_
 @click.command()
 @click.option("--project", help="Only this project.")
 @click.option("--subject", help="Only changes of this feature, budget or project.")
-@click.option("--what", type=click.Choice(["charter", "budget", "rules", "control", "action"]), help="Only this kind.")
+@click.option(
+    "--what", type=click.Choice(["charter", "budget", "rules", "control", "silence", "action"]), help="Only this kind."
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The newest so many.")
 @click.option(
     "--drift", is_flag=True, help="Instead: what runs otherwise than it was declared. Exit code 1 if anything."
