@@ -87,10 +87,11 @@ def quiet_calls(rng: np.random.Generator, feature: str, from_s: int) -> Iterator
             yield fact(float(times[n]), feature, f"arm-{arm}", measured, f"{rng.integers(2**62):016x}")
 
 
-def quiet(days: int) -> tuple[Counter[str], int, int, int]:
-    """Alerts by kind, and ADWIN's alarms, in days in which nothing changes; series and observations."""
-    rngs = {f"feature-{n}": np.random.default_rng([SEED, n]) for n in range(FEATURES)}
-    detector, told, peers = Detector(), Counter[str](), dict[tuple[str, str, str], ADWIN]()
+def quiet(days: int, features: int) -> tuple[list[Counter[str]], int, int, int]:
+    """Alerts by kind of each day in which nothing changes, and ADWIN's alarms; series and observations."""
+    rngs = {f"feature-{n}": np.random.default_rng([SEED, n]) for n in range(features)}
+    detector, told, peers = Detector(), [Counter[str]() for _ in range(days)], dict[tuple[str, str, str], ADWIN]()
+    firing: set[str] = set()
     alarms = observations = 0
     for from_s in range(0, days * DAY_S, STEP_S):
         ledger: list[Output] = []
@@ -105,8 +106,11 @@ def quiet(days: int) -> tuple[Counter[str], int, int, int]:
             ledger += observation_entries("week", feature, [(each, each.mark) for each in calls])
         for output in detector.take([*ledger, tick(from_s + STEP_S)], from_s + STEP_S):
             alert = output.value
-            if alert["state"] == "firing":
-                told[alert["kind"]] += 1
+            if alert["state"] != "firing":
+                firing.discard(alert["alert_id"])
+            elif alert["alert_id"] not in firing:
+                firing.add(alert["alert_id"])
+                told[from_s // DAY_S][alert["kind"]] += 1
                 print(f"\rday {from_s / DAY_S:.2f}: {alert['title']}", flush=True)
         print(f"\rday {from_s / DAY_S:.2f} of {days}   ", end="", file=sys.stderr, flush=True)
     return told, alarms, len(peers), observations
@@ -133,16 +137,24 @@ def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=7, help="days without a change (default 7)")
+    parser.add_argument("--features", type=int, default=FEATURES, help="features of 42 series each (default 12)")
     parser.add_argument("--drops", type=int, default=20, help="drops of quality (default 20)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON at the end")
     arguments = parser.parse_args()
     figures: dict[str, object] = {}
     if arguments.days:
-        told, alarms, series, observations = quiet(arguments.days)
-        figures |= {"told": dict(told), "adwin": alarms, "series": series, "observations": observations}
-        print(f"\r{series} series, {observations:,} observations: told {dict(told) or 'nothing'}; ADWIN {alarms:,}")
+        told, alarms, series, observations = quiet(arguments.days, arguments.features)
+        figures |= {
+            "told_by_day": [dict(day) for day in told],
+            "adwin": alarms,
+            "series": series,
+            "observations": observations,
+        }
+        print(f"\r{series} series, {observations:,} observations: ADWIN {alarms:,}")
+        for number, day in enumerate(told):
+            print(f"day {number}: {dict(day) or 'nothing'}")
         note = f"{series} series, {arguments.days} days of one call a minute and arm; asked: at most 1 a day"
-        a_day = sum(told.values()) / arguments.days
+        a_day = sum(day.total() for day in told) / arguments.days
         write(Result("week_false_alarms", a_day, "a day", alarms / arguments.days, "River's ADWIN", COMMAND, note))
     if arguments.drops:
         found = []

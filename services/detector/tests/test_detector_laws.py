@@ -122,11 +122,17 @@ JSON = st.recursive(
         st.text(max_size=5),
         st.just(10**400),
         st.just("latency_ms"),
+        st.just("score:a"),
     ),
-    lambda inner: st.one_of(st.lists(inner, max_size=6), st.dictionaries(st.sampled_from(["latency_ms", "a"]), inner)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=6), st.dictionaries(st.sampled_from(["latency_ms", "score:a", "a"]), inner)
+    ),
     max_leaves=8,
 )
-CELL = st.fixed_dictionaries({"arm": JSON | st.just("a"), "model": JSON | st.just("m"), "seen": JSON | st.just({})})
+CELL = st.fixed_dictionaries(
+    {"arm": JSON | st.just("a"), "model": JSON | st.just("m"), "seen": JSON | st.just({})},
+    optional={"classes": JSON | st.just({"language": "de"}) | st.just({"text": "x" * 65})},
+)
 OBSERVATION = st.tuples(
     JSON | st.just(0), JSON | st.just(parts.T0), JSON | st.just("0f"), JSON | st.just("r1"), JSON
     | st.just({"latency_ms": 1.0}),

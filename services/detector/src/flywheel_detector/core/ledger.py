@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 from flywheel.events import event_id
 from flywheel.policy import Charter
 from flywheel.stream import Output, Reject, as_body
-from flywheel_detector.core.facts import MOST, Fact
+from flywheel_detector.core.facts import MAX_CLASS, MAX_CLASSES, MOST, Fact
 from flywheel_detector.core.measures import is_measure
 
 LEDGER: Final = "detection-ledger"
@@ -100,7 +100,7 @@ def observations_in(body: Mapping[str, Any]) -> list[Observation] | Reject:
             Observation(cells[place][0], at_us, mark, request, measured, *cells[place][1:])
             for place, at_us, mark, request, measured in body["observations"]
         ]
-        sound = all(_texts(*cell, *seen, *seen.values(), *of, *of.values()) for cell, seen, of in cells) and all(
+        sound = all(_texts(*cell, *seen, *seen.values()) and _categories(of) for cell, seen, of in cells) and all(
             is_whole(each.at_us, LATEST_US) and _texts(each.mark, each.request_id) and _figures(each.measured)
             for each in found
         )
@@ -116,6 +116,11 @@ def is_whole(value: Any, most: int) -> TypeGuard[int]:
 
 def _texts(*values: Any) -> bool:
     return all(isinstance(each, str) for each in values)
+
+
+def _categories(classes: Mapping[str, Any]) -> bool:
+    texts = [*classes, *classes.values()]
+    return _texts(*texts) and all(len(each) <= MAX_CLASS for each in texts) and len(classes) <= MAX_CLASSES
 
 
 def _figures(measured: Mapping[str, Any]) -> bool:
