@@ -9,7 +9,14 @@ import pytest
 
 from flywheel.policy import CharterInvalid, parse_charter
 from flywheel.policy.moments import MomentSummary, weigh_moments
-from flywheel.policy.proxies import FALSE_DIVERGENCE, ProxySpec, divergences, pair_vector
+from flywheel.policy.proxies import (
+    FALSE_DIVERGENCE,
+    ProxySpec,
+    constant_arms,
+    divergences,
+    length_vector,
+    pair_vector,
+)
 
 SPEC = ProxySpec(score="judge", stands_for="thumb")
 CHARTER = """\
@@ -90,10 +97,30 @@ def test_false_alarms_keep_to_their_rate():
     assert told / runs <= FALSE_DIVERGENCE + 3 * math.sqrt(FALSE_DIVERGENCE / runs)
 
 
+def test_answers_all_as_long_are_told_of_where_the_score_likes_them():
+    def lengths(rows):
+        found = MomentSummary()
+        for arm, score, tokens in rows:
+            found.add(1, arm, length_vector(score, tokens))
+        return constant_arms(weigh_moments(found))
+
+    varied = [("b", 0.5, 40 + 20 * (n % 10)) for n in range(100)]
+    (told,) = lengths([("a", 0.9, 64)] * 60 + varied)
+    assert (told.arm, told.requests, told.score_lift) == ("a", 60, pytest.approx(0.4, abs=1e-3))
+    logs = np.log1p([40 + 20 * (n % 10) for n in range(100)])
+    assert (told.spread, told.others) == (pytest.approx(0, abs=1e-3), pytest.approx(logs.std(), abs=1e-3))
+    assert not lengths([("a", 0.9, 64)] * 49 + varied)
+    assert not lengths([("a", 0.4, 64)] * 60 + varied)
+    assert not lengths([("a", 0.9, 60 + n % 10) for n in range(60)] + varied)
+    assert not lengths([("a", 0.9, 64)] * 60 + [("b", 0.5, 70)] * 100)
+
+
 @pytest.mark.parametrize(
     ("written", "instead", "problem"),
     [
         ("stands_for: thumb", "stands_for: judge", "line 3: proxies.0: judge cannot stand for itself"),
+        ("stands_for: thumb", "stands_for: output_tokens", "line 3: proxies.0: output_tokens is no score"),
+        ("model: m}]", "model: m}]\npolicy: {half_life: 50 outcomes}", "line 4: proxies: of all arms' outcomes"),
         ("margin: 0.5", "margin: 0", "line 3: proxies.0.margin: Input should be greater than or equal to 0.1"),
         ("margin", "margn", "line 3: proxies.0.margn: unknown field; did you mean margin?"),
         ("0.5}", "0.5}, {score: judge, stands_for: thumb}", "line 3: proxies.1.score: judge stands for thumb already"),

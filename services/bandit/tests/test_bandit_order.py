@@ -13,6 +13,7 @@ from flywheel.stream import Event, RawRecord
 from flywheel_bandit.core import JoinSettings, OutcomeFold, PolicyFold
 
 REQUESTS = 6
+PROXIES = "proxies: [{score: judge, stands_for: user.thumb}]\n"
 PATIENT = JoinSettings()
 HASTY = JoinSettings(idle_s=100.0, grace_s=15.0, skew_s=10_000.0, unclaimed_s=40.0)
 """Parts come after their request was let go all the time."""
@@ -30,7 +31,8 @@ def histories(draw, facts):
         for ordinal in range(draw(st.integers(0, 2))):
             status = draw(st.sampled_from(["OK", "ERROR"]))
             cost = draw(st.sampled_from([None, "0.001", "0.013"]))
-            events.append(facts.call(request, start + 1 + ordinal, cost=cost, status=status))
+            tokens = draw(st.sampled_from([None, 7, 900]))
+            events.append(facts.call(request, start + 1 + ordinal, cost=cost, status=status, output_tokens=tokens))
         for ordinal in range(draw(st.integers(0, 2))):
             events.append(facts.judged(request, start + draw(st.integers(0, 90)) + ordinal, draw(st.floats(0, 1))))
             events.append(facts.thumb(request, start + draw(st.integers(0, 90)), draw(st.sampled_from([0.0, 1.0]))))
@@ -54,7 +56,7 @@ def interleaved(draw, events):
 
 def replayed(facts, events, cuts, join):
     """Fold the facts in batches on two shards, then the summaries; return all state and the newest policy."""
-    charter = facts.charter(facts.CHARTER + "proxies: [{score: judge, stands_for: user.thumb}]\n")
+    charter = facts.charter(facts.CHARTER.replace("50 outcomes", "500 outcomes") + PROXIES)
     book = facts.book(charter)
     state = [facts.State(), facts.State()]
     learn, published = facts.State(), {}

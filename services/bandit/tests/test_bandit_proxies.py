@@ -14,6 +14,10 @@ from flywheel_bandit.core import OutcomeFold, PolicyFold
 PROXIES = "proxies: [{score: judge, stands_for: user.thumb}]\n"
 
 
+def declared(facts, half_life="half_life: 300 outcomes, "):
+    return facts.charter(facts.CHARTER.replace("half_life: 50 outcomes, ", half_life) + PROXIES)
+
+
 def requests(facts, n, *, judged, seed=1):
     """Batches of one request each, arms in turn: the judge likes an arm as ``judged`` says, thumbs are up for half."""
     chance = random.Random(seed)
@@ -52,7 +56,7 @@ def alerts(said):
 
 
 def test_an_arm_that_games_the_judge_is_told_of_once_and_it_ends_when_it_no_longer_does(facts):
-    charter = facts.charter(facts.CHARTER.replace("half_life: 50 outcomes", "half_life: 300 outcomes") + PROXIES)
+    charter = declared(facts)
     gamed = list(requests(facts, 600, judged={"strong": 0.5, "cheap": 0.8}))
     cured = list(requests(facts, 1800, judged={"strong": 0.5, "cheap": 0.5}))[600:]
     said, _, _ = played(facts, [*joined(gamed, 20), *joined(cured, 20)], charter)
@@ -77,21 +81,23 @@ def test_nothing_is_told_where_no_proxy_is_declared_or_none_is_gamed(facts):
     said, _, states = played(facts, joined(batches, 50), facts.charter())
     assert not alerts(said) and all(b"judge|" not in state.get("learned", "default/answers") for state in states)
     fair = list(requests(facts, 300, judged={"strong": 0.5, "cheap": 0.52}))
-    assert not alerts(played(facts, joined(fair, 50), facts.charter(facts.CHARTER + PROXIES))[0])
+    assert not alerts(played(facts, joined(fair, 50), declared(facts))[0])
 
 
 def test_the_same_facts_in_other_batches_leave_the_same_sums_and_the_same_alerts_firing(facts):
-    charter = facts.charter(facts.CHARTER.replace("half_life: 50 outcomes, ", "") + PROXIES)
+    charter = declared(facts, "")
     batches = list(requests(facts, 400, judged={"strong": 0.5, "cheap": 0.8}))
     ends = [played(facts, joined(batches, size), charter) for size in (7, 200)]
-    assert orjson.loads(ends[0][1].get("diverging", "default/answers"))
+    assert orjson.loads(ends[0][1].get("diverging", "default/answers")) == [
+        ["proxy_divergence", "cheap", "judge", "user.thumb"]
+    ]
     assert ends[0][1].get("diverging", "default/answers") == ends[1][1].get("diverging", "default/answers")
     for one, other in zip(ends[0][2], ends[1][2], strict=True):
         assert one.get("learned", "default/answers") == other.get("learned", "default/answers")
 
 
 def test_a_corrected_thumb_takes_its_pair_back(facts):
-    charter = facts.charter(facts.CHARTER + PROXIES)
+    charter = declared(facts)
     (batch,) = requests(facts, 1, judged={"strong": 0.5})
     late = facts.thumb("r0", 5, 1.0)
     at_once, later = (
@@ -99,3 +105,22 @@ def test_a_corrected_thumb_takes_its_pair_back(facts):
         for batches in ([[*batch, late]], [batch, [late]])
     )
     assert at_once == later and b"judge|user.thumb" in at_once
+
+
+def test_an_arm_that_answers_everything_alike_and_pleases_the_judge_is_told_of(facts):
+    def batches(lengths):
+        for number, batch in enumerate(requests(facts, 240, judged={"strong": 0.5, "cheap": 0.56})):
+            (decision, _, judged, thumb), arm = batch, ("strong", "cheap")[number % 2]
+            call = facts.call(f"r{number}", number / 100, cost="0", ms=0.0, output_tokens=lengths[arm](number))
+            yield [decision, call, judged, thumb]
+
+    charter = declared(facts)
+    vary = {"strong": lambda n: 100 + 37 * (n % 8), "cheap": lambda n: 90 + 41 * (n % 8)}
+    assert not alerts(played(facts, joined(list(batches(vary)), 20), charter)[0])
+    said = alerts(played(facts, joined(list(batches({**vary, "cheap": lambda n: 42})), 20), charter)[0])
+    assert [(alert["kind"], alert["state"], alert["scope"]["arm"]) for alert in said] == [
+        ("constant_answers", "firing", "cheap")
+    ]
+    assert said[0]["value"] < 0.02 and said[0]["threshold"] > 0.2
+    disliked = batches({**vary, "strong": lambda n: 42})
+    assert not alerts(played(facts, joined(list(disliked), 20), charter)[0])

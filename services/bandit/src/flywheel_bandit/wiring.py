@@ -26,6 +26,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     ),
     "llm_call": (
         *_COMMON, "shadow", "status", "cost_usd", "latency_ms", "response_model", "request_model", "decision_id",
+        "output_tokens",
     ),
     "feedback": (*_COMMON, "kind", "value"),
     "evaluation": (*_COMMON, "evaluator", "score"),

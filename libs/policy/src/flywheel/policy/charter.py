@@ -189,6 +189,11 @@ class PolicySpec(Declared):
         return self.half_life.outcomes if self.half_life else None
 
     @property
+    def most_outcomes(self) -> float:
+        """Outcomes' worth of all arms that a half-life in outcomes leaves."""
+        return math.inf if self.half_life_outcomes is None else self.half_life_outcomes / math.log(2)
+
+    @property
     def half_life_s(self) -> float | None:
         """Half-life in seconds, where declared so."""
         return self.half_life.seconds if self.half_life else None
@@ -282,7 +287,7 @@ class Charter(Declared):
         if self.policy.kind == "static" and not sum(arm.share or 0.0 for arm in self.arms if arm.enabled) > 0:
             raise ValueError("policy.kind: static needs a share on at least one enabled arm")
         self._features_fit()
-        if problem := level_problem(self.slo) or proxy_problem(self.proxies):
+        if problem := level_problem(self.slo) or proxy_problem(self.proxies, self.policy.most_outcomes):
             raise ValueError(problem)
         low, high = self.reward_range
         if self.policy.prior.mean is not None and not low < self.policy.prior.mean < high:
@@ -298,7 +303,7 @@ class Charter(Declared):
             raise ValueError(
                 f"policy.explore_floor: tune needs at least {LEAST_FLOOR:g}, as what is never tried is never proven"
             )
-        most = math.inf if self.policy.half_life_outcomes is None else self.policy.half_life_outcomes / math.log(2)
+        most = self.policy.most_outcomes
         for index, spec in enumerate(self.tune):
             if most < 2 * spec.min_outcomes:
                 raise ValueError(

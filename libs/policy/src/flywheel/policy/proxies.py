@@ -5,6 +5,9 @@ Of requests that have both, each arm is held against all others together. The li
 is higher than theirs, in standard deviations that it has among all; likewise of the outcome. They diverge where the
 score's lift exceeds the outcome's by more than ``margin``, proven by an e-process on the requests' own differences
 (``flywheel.policy.difference``), which may be looked at after every request.
+
+Another way to please a judge is to answer everything alike. Where the length of an arm's answers hardly varies while
+that of the others' does, and the score likes the arm better, that is told too (``constant_arms``).
 """
 
 from __future__ import annotations
@@ -28,12 +31,17 @@ from flywheel.policy.summary import Evidence
 FALSE_DIVERGENCE = 0.01
 """Probability of ever telling of any arm of a feature where none diverges; with a half-life, of about each of them."""
 MOST_PROXIES = 4
+LENGTH = "output_tokens"
+"""What stands for the length of an answer among the names of scores."""
 _FEWEST = 50
 _MOST_AT = 200.0
 _SPREAD = 4.0
 """Range of a difference of two standardised scores that its variance is shrunk to: the variance is 4 at most."""
 _SHRUNK = 2.0
 _LEAST_VARIANCE = 1e-6
+_LONGEST = math.log1p(1e6)
+_CONSTANT = 0.02
+_VARIED = 0.2
 
 
 class ProxySpec(Declared):
@@ -48,6 +56,8 @@ class ProxySpec(Declared):
     def _differs(self) -> Self:
         if self.score == self.stands_for:
             raise ValueError(f"{self.score} cannot stand for itself")
+        if LENGTH in (self.score, self.stands_for):
+            raise ValueError(f"{LENGTH} is no score")
         return self
 
     @property
@@ -56,8 +66,11 @@ class ProxySpec(Declared):
         return f"{self.score}|{self.stands_for}"
 
 
-def proxy_problem(specs: Sequence[ProxySpec]) -> str | None:
-    """Return what is declared twice, with its field; None where nothing is."""
+def proxy_problem(specs: Sequence[ProxySpec], most: float) -> str | None:
+    """Return what is declared twice or can never be told, with its field; None where nothing is. ``most``: outcomes
+    that are not forgotten."""
+    if specs and most < 4 * _FEWEST:
+        return f"proxies: of all arms' outcomes policy.half_life leaves {most:.0f}, and {4 * _FEWEST} are needed"
     seen: set[str] = set()
     for index, spec in enumerate(specs):
         if spec.key in seen:
@@ -70,6 +83,68 @@ def pair_vector(score: float, outcome: float) -> NDArray[np.int64]:
     """Return what a request adds to the sums of a pair: score and outcome, 0 to 1, as ``flywheel.policy.moments`` has
     a feature and a reward."""
     return outcome_vector((ONE, round(score * ONE)), outcome, (0.0, 1.0))
+
+
+def length_vector(score: float, tokens: int) -> NDArray[np.int64]:
+    """Return what a request adds to the sums of a score with the length of its answer, in tokens, of which the
+    logarithm counts."""
+    return pair_vector(score, math.log1p(max(0, tokens)) / _LONGEST)
+
+
+def pair_vectors(
+    specs: Sequence[ProxySpec], scores: Mapping[str, float], tokens: int | None
+) -> list[tuple[str, list[int]]]:
+    """Return what a request adds to each sum, by its key: of scores that stand for others, where it has both, and of
+    scores with the length of the answer, where that is known."""
+    found = {
+        spec.key: pair_vector(scores[spec.score], scores[spec.stands_for])
+        for spec in specs
+        if spec.score in scores and spec.stands_for in scores
+    }
+    if tokens is not None:
+        found |= {
+            f"{spec.score}|{LENGTH}": length_vector(scores[spec.score], tokens)
+            for spec in specs
+            if spec.score in scores
+        }
+    return [(key, vector.tolist()) for key, vector in found.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantArm:
+    """An arm whose answers are all about as long. ``spread`` and ``others``: standard deviations of the logarithm of
+    the length, its own and that of all other arms together; ``score_lift`` in the score's own unit."""
+
+    arm: str
+    requests: float
+    spread: float
+    others: float
+    score_lift: float
+
+
+def constant_arms(found: Mapping[str, Moments]) -> list[ConstantArm]:
+    """Return the arms that a score likes better than the others though their answers are all about as long, by name.
+
+    Told where the length of the arm's answers varies by at most 2 % (a standard deviation of .02 of its logarithm) and
+    that of the others' by 20 %, over 50 requests each: were the arm's lengths as spread as the others', and normal in
+    their logarithm, that would have a probability below 1e-50 (chi-square).
+
+    Args:
+        found: sums of ``length_vector`` by arm, after forgetting.
+    """
+    pooled = sum((found[arm] for arm in sorted(found)), Moments.none(2))
+    told = []
+    for arm in sorted(found):
+        own, others = found[arm], pooled + found[arm].times(-1.0)
+        if min(own.weight, others.weight) < _FEWEST:
+            continue
+        spreads = [
+            _LONGEST * math.sqrt(max(0.0, each.squares / each.weight - _means(each)[1] ** 2)) for each in (own, others)
+        ]
+        lift = _means(own)[0] - _means(others)[0]
+        if spreads[0] <= _CONSTANT and spreads[1] >= _VARIED and lift > 0:
+            told.append(ConstantArm(arm, own.weight, spreads[0], spreads[1], lift))
+    return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import orjson
 
 from flywheel.policy import Charter, RewardRule, parse_charter
 from flywheel.policy.feature_spec import encoder_of
-from flywheel.policy.proxies import ProxySpec
+from flywheel.policy.proxies import LENGTH, ProxySpec
 
 MAX_REVISION = 1 << 20
 KEPT_REVISIONS = 8
@@ -43,6 +43,13 @@ class Terms:
     moments_key: str | None = None
     slots: int = 0
     pairs: tuple[ProxySpec, ...] = ()
+
+    @property
+    def pair_keys(self) -> dict[str, tuple[str, str]]:
+        """The two names of each pair that sums are kept of, by its key: the declared ones, and each score with the
+        length of answers."""
+        declared = {spec.key: (spec.score, spec.stands_for) for spec in self.pairs}
+        return declared | {f"{spec.score}|{LENGTH}": (spec.score, LENGTH) for spec in self.pairs}
 
 
 @lru_cache(maxsize=512)

@@ -11,7 +11,7 @@ when parts count. One that came later is kept apart: it is what there would be h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ import orjson
 from flywheel.events import event_id
 from flywheel.policy import Composition, compose, unit_of
 from flywheel.policy.moments import outcome_vector
-from flywheel.policy.proxies import pair_vector
+from flywheel.policy.proxies import pair_vectors
 from flywheel_bandit.core.charters import Terms
 
 MAX_PARTS = 512
@@ -36,6 +36,8 @@ Part = list[Any]
 Parts = tuple[list[Part], list[Part], list[Part]]
 _PLAIN_DECISION = 13
 """Length of a decision's part without features, the lateness included."""
+_PLAIN_CALL = 9
+"""Length of a call's part without the tokens of its answer, the lateness included."""
 _PLAIN_TOLD = 6
 _WITH_OUTCOME = 8
 
@@ -228,13 +230,16 @@ def decision_part(value: dict[str, Any]) -> Part:
 
 
 def call_part(value: dict[str, Any]) -> Part:
-    """Return what is kept of an ``llm_call`` event; money as text."""
+    """Return what is kept of an ``llm_call`` event; money as text. The tokens of its answer are last, where known."""
     cost = value["cost_usd"]
-    return [
+    part: Part = [
         value["occurred_at"], value["event_id"], value["feature"], value["status"],
         None if cost is None else str(cost), value["latency_ms"],
         value["response_model"] or value["request_model"], value["decision_id"],
     ]  # fmt: skip
+    if value["output_tokens"] is not None:
+        part.append(value["output_tokens"])
+    return part
 
 
 def quality_part(value: dict[str, Any], name: str, score: float) -> Part:
@@ -261,7 +266,8 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     if terms.moments_key is not None and composed.reward is not None and learned is not None:
         told = _with_features(told, terms, decision, composed.reward)
     if terms.pairs and decision[3] in terms.arms:
-        told = told._replace(pairs=_pairs(terms, scores))
+        tokens = next((call[_PLAIN_CALL - 1] for call in reversed(calls) if len(call) > _PLAIN_CALL), None)
+        told = told._replace(pairs=pair_vectors(terms.pairs, scores, tokens))
     newest_us: int = decisions[-1][0]  # every list is sorted by time
     if calls and calls[-1][0] > newest_us:
         newest_us = calls[-1][0]
@@ -280,15 +286,6 @@ def _with_features(told: Told, terms: Terms, decision: Part, reward: float) -> T
         return told
     outcome = outcome_vector(features, reward, (terms.rule.low, terms.rule.high))
     return told._replace(moments_key=terms.moments_key, outcome=outcome.tolist())
-
-
-def _pairs(terms: Terms, scores: Mapping[str, float]) -> list[tuple[str, list[int]]]:
-    """Return what a request teaches of scores that stand for others, where it has both."""
-    return [
-        (spec.key, pair_vector(scores[spec.score], scores[spec.stands_for]).tolist())
-        for spec in terms.pairs
-        if spec.score in scores and spec.stands_for in scores
-    ]
 
 
 def _waits(terms: Terms, calls: list[Part], quality: list[Part]) -> bool:

@@ -12,7 +12,6 @@ import orjson
 from flywheel.events import event_id
 from flywheel.policy import Summary, span_bounds
 from flywheel.policy.moments import MomentSummary
-from flywheel.policy.proxies import ProxySpec
 from flywheel_bandit.core.charters import History
 from flywheel_bandit.core.join import Story, Told
 
@@ -98,7 +97,7 @@ class Learned:
             del self.summaries[key]
         for key in set(self.moments) - {terms.moments_key for terms in history.revisions if terms.moments_key}:
             del self.moments[key]
-        for key in set(self.pairs) - {spec.key for terms in history.revisions for spec in terms.pairs}:
+        for key in set(self.pairs) - {key for terms in history.revisions for key in terms.pair_keys}:
             del self.pairs[key]
 
     def event(self, project: str, feature: str, shard: int, history: History) -> dict[str, Any]:
@@ -125,9 +124,9 @@ class Learned:
             ]
         if newest.pairs:
             value["pairs"] = [
-                {"score": spec.score, "stands_for": spec.stands_for, "bucket": span, "arm": arm, "sums": list(sums)}
-                for spec in newest.pairs
-                for span, arm, sums in self.pairs.get(spec.key, MomentSummary()).rows()
+                {"score": score, "stands_for": stands_for, "bucket": span, "arm": arm, "sums": list(sums)}
+                for key, (score, stands_for) in newest.pair_keys.items()
+                for span, arm, sums in self.pairs.get(key, MomentSummary()).rows()
             ]
         return value
 
@@ -144,12 +143,12 @@ def moments_of(arm_summary: dict[str, Any]) -> MomentSummary:
     return _moments(newest, [[row["bucket"], row["arm"], row["sums"]] for row in arm_summary.get("moments", ())])
 
 
-def pairs_of(arm_summary: dict[str, Any], spec: ProxySpec) -> MomentSummary:
-    """Return the sums of a score and what it stands for that an ``arm_summary`` event carries."""
+def pairs_of(arm_summary: dict[str, Any], score: str, stands_for: str) -> MomentSummary:
+    """Return the sums of a score and what it stands for (or ``LENGTH``) that an ``arm_summary`` event carries."""
     rows = [
         [row["bucket"], row["arm"], row["sums"]]
         for row in arm_summary.get("pairs", ())
-        if (row["score"], row["stands_for"]) == (spec.score, spec.stands_for)
+        if (row["score"], row["stands_for"]) == (score, stands_for)
     ]
     return _moments(max((span_bounds(row[0])[0] for row in rows), default=-1), rows)
 
