@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
+import pytest
+
 from flywheel.control import Item, Record
 from flywheel.control.shipped import default_rules
 from flywheel.events import Codec, LocalRegistry, event_id
@@ -189,6 +191,15 @@ class World:
             outputs += self.act.fold(0, self.ledger[start:end], state).outputs if end > start else []
             start = max(start, end)
         return [canonical(output) for output in outputs], state.dump()
+
+
+@pytest.fixture
+def world() -> World:
+    """A feature with three arms, a charter and a policy, and the default rules."""
+    made = World()
+    made.charter(1, at_s=0)
+    made.policy(1, {"strong": 0.8, "cheap": 0.7, "other": 0.3})
+    return made
 
 
 def canonical(output: Output) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,14 +17,6 @@ assert _spec and _spec.loader
 parts = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(parts)
 BAD = {"value": 0.08, "threshold": 0.01}
-
-
-@pytest.fixture
-def world():
-    made = parts.World()
-    made.charter(1, at_s=0)
-    made.policy(1, {"strong": 0.8, "cheap": 0.7, "other": 0.3})
-    return made
 
 
 def silence(world, from_s, until_s, *, revision=1, lifted=False, name="w", **only):

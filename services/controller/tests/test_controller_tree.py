@@ -29,14 +29,6 @@ rules:
 """
 
 
-@pytest.fixture
-def world():
-    made = parts.World()
-    made.charter(1, at_s=0)
-    made.policy(1, {"strong": 0.8, "cheap": 0.7, "other": 0.3})
-    return made
-
-
 def test_errors_after_a_change_take_it_back_and_that_is_verified(world):
     world.charter(2, at_s=3600)
     world.alert("e", "error_rate", at_s=3700, **BAD)
