@@ -187,7 +187,7 @@ class Load:
             if service == "router":
                 self.reasked.update(item["request_id"] for item in items)
 
-        answer = await post_until_answered(http, lambda: f"{self.urls(service)}{path}", items, again)
+        answer = await post_until_answered(http, lambda: f"{self.urls(service)}{path}", items, again, _decided)
         verdicts: list[dict[str, Any]] = answer.json().get("items", [])
         wrong = [v for v in verdicts if v["status"] not in ("accepted", "duplicate", "decided")]
         if answer.status_code != 200 or wrong:
@@ -196,25 +196,33 @@ class Load:
         return verdicts
 
 
+def _answered(answer: httpx.Response) -> bool:
+    return answer.status_code < 500
+
+
+def _decided(answer: httpx.Response) -> bool:
+    """Not where the router says that money may come in a moment: it has just started and has yet to read the budgets,
+    or to get a lease. What it decided of the batch gets the same answer when asked again."""
+    return _answered(answer) and not any(v.get("reason") == "budget_wait" for v in answer.json().get("items", []))
+
+
 async def post_until_answered(
-    http: httpx.AsyncClient, url: Callable[[], str], items: Items, again: Callable[[], None] = lambda: None
+    http: httpx.AsyncClient,
+    url: Callable[[], str],
+    items: Items,
+    again: Callable[[], None] = lambda: None,
+    enough: Callable[[httpx.Response], bool] = _answered,
 ) -> httpx.Response:
-    """Post items until the answer is neither 5xx nor that money may come; ``again`` is called before each new try."""
+    """Post items until the answer is ``enough``: by default, not 5xx. ``again`` is called before each new try."""
     while True:
         try:
             answer = await http.post(url(), json={"items": items})
         except httpx.TransportError:
             answer = None
-        if answer is not None and answer.status_code < 500 and not _to_wait(answer):
+        if answer is not None and enough(answer):
             return answer
         again()
         await asyncio.sleep(_AGAIN_S)
-
-
-def _to_wait(answer: httpx.Response) -> bool:
-    """Whether the router says that money may come in a moment: it has just started and has yet to read the budgets, or
-    to get a lease. What it decided of the batch gets the same answer when asked again."""
-    return any(item.get("reason") == "budget_wait" for item in answer.json().get("items", []))
 
 
 def hash_share(*parts: str) -> float:
