@@ -9,12 +9,14 @@ What Faust is used for, and how, is bounded by what it can hold (version 0.15.3,
   windows are of a class of our own, ``sweep`` deletes what is no longer kept, and the changelogs' retention on Kafka.
 - ``use_partitioner``: else a table can only be written inside the iteration over a stream, to the partition of the
   event that came last. The input partition is part of the key instead.
+- A consumer of our own (``settled``): Faust's reads facts while it still recovers, and loses some of them.
 - Keys and values are JSON, events raw bytes that our own codec reads; the default serializer would be JSON with pickle
   within reach.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -31,6 +33,7 @@ from flywheel_monitor.core.alerting import Standing
 from flywheel_monitor.core.fold import Slot
 from flywheel_monitor.core.series import Series
 from flywheel_monitor.core.spans import GRAINS, Grain
+from flywheel_monitor.settled import settled
 
 TOPICS: Final = ("llm-calls", "llm-decisions")
 SESSION_S: Final = 10.0
@@ -161,6 +164,7 @@ def make_app(settings: AppSettings) -> tuple[Any, Tables]:
         stream_wait_empty=False,
         worker_redirect_stdouts=False,
     )
+    app.transport = settled(app)
     return app, Tables(app, settings.partitions)
 
 
@@ -187,12 +191,26 @@ def _reader(app: Any, settings: AppSettings, on_batch: OnBatch) -> Any:
     return read
 
 
+class _Mark:
+    """Goes through the producer's buffer as a message does, and is sent nowhere."""
+
+    def __init__(self) -> None:
+        self.message = self.channel = self
+        self.reached = asyncio.Event()
+
+    async def publish_message(self, _future: Any, wait: bool = False) -> None:
+        """Everything that was put into the buffer before is with the Kafka client."""
+        self.reached.set()
+
+
 async def sent(app: Any) -> None:
     """Return when the broker has what the tables changed. Faust acknowledges a batch after this. It flushes before it
-    commits too, but there it gives up when nothing could be sent for a tenth of a second."""
+    commits too, but gives up when nothing could be sent for a tenth of a second, and does not wait for the message
+    that was taken from the buffer last."""
+    mark = _Mark()
+    app.producer.buffer.put(mark)
+    await mark.reached.wait()
     await app.producer.flush()
-    while app.producer.buffer.size:
-        await app.producer.flush()
 
 
 def _raw(message: Any) -> RawRecord:
