@@ -72,7 +72,7 @@ async def running(spec: StepSpec, step: Sink, bus: MemoryBus, group: str) -> Asy
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not holds():
             await asyncio.sleep(0.02)
 

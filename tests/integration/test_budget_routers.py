@@ -70,7 +70,7 @@ class Service:
         before = self.log.stat().st_size if self.log.exists() else 0
         self.process = self._spawn()
         wanted = "http" if self.name == "router" else "ops"
-        async with asyncio.timeout(60), httpx.AsyncClient() as http:
+        async with asyncio.timeout(120), httpx.AsyncClient() as http:
             while not (port := self._port(before, wanted)):
                 assert self.process.poll() is None, self.log.read_text()
                 await asyncio.sleep(0.05)
@@ -101,7 +101,7 @@ class Service:
         """End it as an operator would."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
 
 @contextlib.asynccontextmanager
@@ -151,7 +151,7 @@ class Callers:
     async def go(self, caller: int) -> None:
         """Call again and again until the budget is spent."""
         number = turn = 0
-        async with httpx.AsyncClient(timeout=10) as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             while self.exhausted < 40:
                 turn += 1  # a request that got no answer is asked again, of the other router
                 router = self._routers[(caller + turn) % len(self._routers)]
@@ -224,7 +224,7 @@ async def test_killed_routers_never_overspend_and_what_they_held_comes_back(priv
         made = [each for decision in decided.values() for each in decision["reservations"]]
         identities = {(each["account"], each["cumulative_usd"], each["bound_usd"]) for each in made}
         assert len({(account, cumulative) for account, cumulative, _ in identities}) == len(identities)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 state = (await newest(kafka.bootstrap, "budget-states"))[TEAM]
                 if state["spent_usd"] == callers.spent and state["holders"] == 0:

@@ -39,7 +39,7 @@ def on_topic(system: Runtime, topic: str, wanted: set[str], field: str = "reques
         await consumer.start()
         found: list[dict[str, Any]] = []
         quiet = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while quiet < 3 or not wanted <= {event[field] for event in found}:
                 polled = await consumer.poll(max_records=5000, timeout_ms=200)
                 quiet = 0 if polled else quiet + 1

@@ -175,7 +175,7 @@ async def test_killed_anywhere_no_action_is_lost_or_made_twice(
         finally:
             if process.returncode is None:
                 process.terminate()
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(120):
                     await process.wait()
     await publisher.stop()
     assert killed == len(KILLED_AT)

@@ -117,7 +117,7 @@ async def test_killed_anywhere_no_alert_is_lost_or_told_twice(
     finally:
         if process is not None and process.returncode is None:
             process.terminate()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await process.wait()
         await publisher.stop()
     assert killed == len(KILLED_AT)

@@ -110,7 +110,7 @@ async def version(bootstrap: str, state_dir: Path, number: int, refused: Sequenc
         yield
     finally:
         await runner.stop()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await running
 
 
@@ -119,7 +119,7 @@ async def records_of(bootstrap: str, topic: str) -> list[RawRecord]:
     await consumer.start()
     ends = await consumer.end_offsets(sorted(consumer.assignment()))
     found: list[RawRecord] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while len(found) < sum(ends.values()):
             for records in (await consumer.poll(max_records=500, timeout_ms=100)).values():
                 found += records
@@ -130,7 +130,7 @@ async def records_of(bootstrap: str, topic: str) -> list[RawRecord]:
 async def until_read(bootstrap: str, state_dir: Path) -> None:
     """Until the states stand at the end of the topic."""
     total = len(await records_of(bootstrap, "llm-feedback"))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while sum(sum(s.values()) for s in offsets(state_dir)) < total:
             await asyncio.sleep(0.1)
 
@@ -199,7 +199,7 @@ async def test_a_refusal_after_a_replay_counts_on_until_it_is_enough(bootstrap: 
         for replays in (1, 2):
             done = await flywheel(bootstrap, "replay", "--topic", "llm-feedback", "--policy", "reinsert", "--max", "2")
             assert [(m["action"], m["replays"]) for m in done["moves"]] == [("send", replays)]
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while len(await records_of(bootstrap, "llm-feedback.dlq")) < replays + 1:
                     await asyncio.sleep(0.1)
     halted = await flywheel(bootstrap, "replay", "--topic", "llm-feedback", code=1)

@@ -66,7 +66,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 async def base_url(log: Path) -> str:
     """Where the process listens, once it reached Kafka."""
-    async with asyncio.timeout(60), httpx.AsyncClient() as http:
+    async with asyncio.timeout(120), httpx.AsyncClient() as http:
         while True:
             await asyncio.sleep(0.1)
             said = [orjson.loads(line) for line in log.read_bytes().splitlines() if line.startswith(b"{")]
@@ -82,7 +82,7 @@ async def values_of(bootstrap: str, topic: str) -> list[dict[str, Any]]:
     await consumer.start()
     found: list[dict[str, Any]] = []
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not consumer.assignment():
                 await consumer.poll(max_records=1, timeout_ms=10)
             partitions = sorted(consumer.assignment())

@@ -140,7 +140,7 @@ async def test_killed_anywhere_every_alert_arrives_with_one_key(
         finally:
             if process.returncode is None:
                 process.terminate()
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(120):
                     await process.wait()
     await publisher.stop()
     assert killed == 3

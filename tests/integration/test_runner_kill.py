@@ -66,7 +66,7 @@ async def member(
         if process.returncode is None:
             process.send_signal(signal.SIGCONT)
             process.terminate()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await process.wait()
 
 
@@ -131,7 +131,7 @@ async def test_a_member_killed_again_and_again_loses_and_doubles_nothing(bus: Ka
         # A group of its own each time: whoever restarts would else wait for the dead one's session to end.
         async with member(bus, f"group-{kills}", tmp_path) as process:
             before = folded(tmp_path) if kills else 0
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while folded(tmp_path) <= before and not feeding.done():
                     await asyncio.sleep(0.02)
             await asyncio.sleep(dice.uniform(0.0, 0.3))
@@ -154,7 +154,7 @@ async def test_a_member_killed_at_every_place_of_a_batch_loses_and_doubles_nothi
     places = ("after_fetch", "before_state_commit", "after_state_commit", "mid_outbox", "before_offset_commit")
     for place in places:
         async with member(bus, f"group-{place}", tmp_path, faults=f"{place}:2=crash") as process:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 assert await process.wait() == -signal.SIGKILL, place
     await feeding
     async with member(bus, "group-last", tmp_path):
@@ -167,7 +167,7 @@ async def test_a_member_killed_at_every_place_of_a_batch_loses_and_doubles_nothi
 async def test_a_member_that_froze_while_another_took_over_harms_nothing(bus: KafkaBus, tmp_path: Path) -> None:
     feeding = asyncio.create_task(feed(bus))
     async with member(bus, "group", tmp_path) as zombie:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not (tmp_path / "counter").exists() or folded(tmp_path) == 0:
                 await asyncio.sleep(0.02)
         zombie.send_signal(signal.SIGSTOP)

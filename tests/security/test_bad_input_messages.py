@@ -169,7 +169,7 @@ async def through(step: Fold | Sink, name: str, state_dir: Path | None, only: Co
     )
     running = asyncio.create_task(runner.run())
     (partition,) = {TopicPartition(r.topic, r.partition) for r in bus.records(TOPIC)}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while bus.committed(name).get(partition, 0) < len(values):
             await asyncio.sleep(0.05)
     await runner.stop()

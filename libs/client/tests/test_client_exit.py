@@ -93,7 +93,7 @@ def service() -> Iterator[Service]:
 
 def run(url: str, folder: Path, how: str) -> int:
     command = [sys.executable, "-c", ENDS_WITHOUT_CLOSE, url, str(folder), how]
-    return subprocess.run(command, timeout=30, check=False, stderr=subprocess.DEVNULL).returncode
+    return subprocess.run(command, timeout=120, check=False, stderr=subprocess.DEVNULL).returncode
 
 
 @pytest.mark.parametrize(("how", "status"), [("return", 0), ("raise", 1)])

@@ -68,7 +68,7 @@ async def test_without_a_stop_event_sigterm_ends_it() -> None:
     serving = asyncio.create_task(serve(app, "127.0.0.1", 0, on_started=started.set_result))
     await started
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(serving, 30)
+    await asyncio.wait_for(serving, 120)
 
 
 async def test_cancelling_frees_the_port() -> None:

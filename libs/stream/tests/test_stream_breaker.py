@@ -53,7 +53,7 @@ async def test_a_sinks_partition_of_nothing_but_poison_is_stopped_and_goes_on_af
     )
     running = asyncio.create_task(runner.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not metrics.value("stream_paused", topic="llm-feedback", partition=junk[0].partition):
                 await asyncio.sleep(0.01)
             assert len(bus.records("llm-feedback.dlq")) == 6, "three polls of two, then it is stopped"

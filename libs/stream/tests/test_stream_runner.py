@@ -241,11 +241,11 @@ async def test_a_table_is_read_whole_then_followed(bus: Bus) -> None:
     held: dict[str, Any] = {}
     table = CompactedTable(bus, "policies", codec, held.__setitem__)
     task = asyncio.create_task(table.run())
-    await asyncio.wait_for(table.ready.wait(), 30)
+    await asyncio.wait_for(table.ready.wait(), 120)
     assert held["acme/support-answers"]["policy_version"] == policy["policy_version"]
     newer = policy | {"policy_version": newest, "event_id": "newer"}
     await publisher.publish([Output("policies", "acme/support-answers", "policy", newer)])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while held["acme/support-answers"]["policy_version"] != newest:
             await asyncio.sleep(0.02)
     await publisher.stop()
@@ -314,12 +314,12 @@ async def test_a_sink_resumes_from_its_own_store_and_waits_while_that_is_away(bu
     await producer.send_many([Outgoing("llm-feedback", b"a", b"junk")])
     async with running(bus, None, store):
         await read(bus, "llm-feedback.dlq", lambda r: len(r) >= 1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(store.rows) < 3:
                 await asyncio.sleep(0.02)
     await publish(bus, ["d"], offset=3)
     async with running(bus, None, store):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(store.rows) < 4:
                 await asyncio.sleep(0.02)
     assert Counter((r.topic, r.partition, r.offset) for r in store.rows).most_common(1)[0][1] == 1
@@ -333,7 +333,7 @@ async def test_nothing_is_read_before_it_is_known_where_to_begin(bus: Bus) -> No
         for at in range(0, 300, 50):  # while the store is still thinking
             await publish(bus, [f"r{at + i}" for i in range(50)], offset=at)
             await asyncio.sleep(0.05)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(store.rows) < 300:
                 await asyncio.sleep(0.02)
     assert len({(r.partition, r.offset) for r in store.rows}) == len(store.rows) == 300
@@ -349,17 +349,17 @@ async def test_a_record_that_has_to_wait_holds_up_its_own_partition_only(bus: Bu
     await producer.send_many([Outgoing("llm-feedback", b"a", b"later"), Outgoing("llm-feedback", b"a", b"junk")])
     await publish(bus, [other])
     async with running(bus, None, store):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not store.rows:
                 await asyncio.sleep(0.02)
         await publish(bus, [other], offset=1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(store.rows) < 2:
                 await asyncio.sleep(0.02)
         assert {r.key for r in store.rows} == {other.encode()}
         store.not_yet = None
         await read(bus, "llm-feedback.dlq", lambda r: len(r) >= 1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(store.rows) < 3:
                 await asyncio.sleep(0.02)
     assert [r.value for r in store.rows if r.key == b"a"] == [b"later"]

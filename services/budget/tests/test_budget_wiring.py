@@ -79,5 +79,5 @@ async def test_stopping_before_the_budgets_are_read_is_clean(tmp_path):
     stop = asyncio.Event()
     stop.set()
     settings = load_settings(BudgetSettings, state_dir=tmp_path)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await run_stages(settings, MemoryBus(), Metrics(), Health(), stop)

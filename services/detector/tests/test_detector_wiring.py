@@ -78,5 +78,5 @@ async def test_stopping_at_once_is_clean(tmp_path):
     stop = asyncio.Event()
     stop.set()
     settings = load_settings(DetectorSettings, state_dir=tmp_path)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await run_stages(settings, MemoryBus(), Metrics(), Health(), stop)

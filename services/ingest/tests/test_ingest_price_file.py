@@ -53,7 +53,7 @@ async def following(file: PriceFile, ingest: Ingest, *, every_s: float) -> Async
 
 
 async def until(ingest: Ingest, result: str, count: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while ingest.metrics.value("ingest_price_file_reads_total", result=result) < count:
             await asyncio.sleep(0.01)
 

@@ -113,7 +113,7 @@ class Bench:
 
     async def sent(self) -> list[dict[str, Any]]:
         """Everything on ``llm-decisions`` once the log is empty."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await self.log.emptied()
         codec = Codec(load_registry())
         return [codec.decode(record.value or b"").value for record in self.producer.sent]

@@ -35,7 +35,7 @@ class Process:
         """Start it and learn its port from its log."""
         before = self.log.stat().st_size if self.log.exists() else 0
         self.process = self._spawn()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not (port := self._port(before)):
                 assert self.process.poll() is None, self.log.read_text()
                 await asyncio.sleep(0.05)
@@ -67,7 +67,7 @@ class Process:
         """End it as an operator would; returns its exit status."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=120)
 
 
 @contextlib.asynccontextmanager

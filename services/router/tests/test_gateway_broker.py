@@ -22,7 +22,7 @@ pytestmark = pytest.mark.broker
 
 async def ask_many(url: str, name: str, answered: dict[str, str]) -> None:
     """Ask until the router is gone; keep the decision of what was answered."""
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         for number in range(1000):
             try:
                 headers = {"x-request-id": f"{name}-{number}"}
@@ -40,7 +40,7 @@ async def read(bootstrap: str, topic: str, wanted: set[str]) -> list[dict[str, A
     codec, found = Codec(load_registry()), []
     consumer = KafkaBus(bootstrap).consumer(topics=[topic], group=None)
     await consumer.start()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not wanted <= {event["request_id"] for event in found}:
             for records in (await consumer.poll(max_records=5000, timeout_ms=200)).values():
                 found += [codec.decode(record.value or b"").value for record in records]

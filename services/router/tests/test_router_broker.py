@@ -27,7 +27,7 @@ async def decisions(bootstrap: str, expected: int) -> list[dict[str, Any]]:
     await consumer.start()
     found: list[dict[str, Any]] = []
     quiet = 0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while quiet < 3 or len({event["event_id"] for event in found}) < expected:
             polled = await consumer.poll(max_records=5000, timeout_ms=200)
             quiet = 0 if polled else quiet + 1
@@ -42,7 +42,7 @@ async def decisions(bootstrap: str, expected: int) -> list[dict[str, Any]]:
 
 async def decide_many(url: str, first: int, count: int, answered: dict[str, dict[str, Any]]) -> None:
     """Ask until the router is gone; keep what was answered."""
-    async with httpx.AsyncClient(timeout=5) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         for number in range(first, first + count):
             try:
                 reply = await http.post(f"{url}/v1/decide", json=request(number))
@@ -60,7 +60,7 @@ async def test_what_is_decided_is_on_the_topic_and_policies_are_followed(private
         answered: dict[str, dict[str, Any]] = {}
         await decide_many(router.url, 0, 50, answered)
         await publish(kafka.bootstrap, policy(2))
-        async with httpx.AsyncClient() as http, asyncio.timeout(20):
+        async with httpx.AsyncClient() as http, asyncio.timeout(120):
             number = 50
             while (await http.post(f"{router.url}/v1/decide", json=request(number))).json()["policy_version"] != 2:
                 number += 1
@@ -85,7 +85,7 @@ async def test_kill_9_under_load_loses_no_answered_decision(private_kafka: Any, 
                 for n in range(8)
             ]
             before = len(answered)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while len(answered) < before + 150:
                     await asyncio.sleep(0.01)
             router.kill()
@@ -105,7 +105,7 @@ async def test_it_decides_while_kafka_is_away_until_its_journal_is_full(private_
     await create_topics(kafka.bootstrap, topics().values())
     await publish(kafka.bootstrap, policy(1))
     bounds = {"FLYWHEEL_JOURNAL_MAX_BYTES": "40000", "FLYWHEEL_JOURNAL_SEGMENT_BYTES": "4000"}
-    async with running(kafka.bootstrap, tmp_path / "state", **bounds) as router, httpx.AsyncClient(timeout=5) as http:
+    async with running(kafka.bootstrap, tmp_path / "state", **bounds) as router, httpx.AsyncClient(timeout=60) as http:
         kafka.kill()
         answered = []
         for number in range(500):
@@ -118,7 +118,7 @@ async def test_it_decides_while_kafka_is_away_until_its_journal_is_full(private_
         assert len(answered) > 50
         kafka.restart()
         # With connections of its own: the old ones were idle for about as long as the router keeps such.
-        async with httpx.AsyncClient(timeout=5) as later:
+        async with httpx.AsyncClient(timeout=60) as later:
             async with asyncio.timeout(90):
                 while (await later.post(f"{router.url}/v1/decide", json=request(501))).status_code != 200:
                     await asyncio.sleep(0.2)

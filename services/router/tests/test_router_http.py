@@ -141,7 +141,7 @@ async def exchange(port: int, data: bytes, pieces: int = 1) -> bytes:
         writer.write(data[start : start + size])
         await writer.drain()
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         received = await reader.read()
     writer.close()
     return received
