@@ -1,10 +1,11 @@
-"""Observations a second in the detector's cores, beside River's ADWIN fed the same values in the same run.
+"""Observations a second in the detector's cores, beside River's detectors fed the same values in the same run.
 
 A call has six measures: six observations. Busy: 15 calls a second of each of 20 arms, of which detectors see the
 sample of 16 in each window of ten seconds; quiet: a call a second of each, and detectors see every one. Both stages in
 one process, batches of 5,000 decoded events, the state in SQLite in memory and committed after each, the time told at
-the end of each; encoding is not measured. CPU time, the best of two passes. Baseline: ``ADWIN.update`` of every
-observation, one for each series.
+the end of each; encoding is not measured. CPU time, the best of two passes. Baselines, one of its kind for each
+series: ``ADWIN.update`` of every observation; of those of one arm ``KSWIN.update``, and score and learning of
+half-space trees.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
 from harness import Result, write
-from river.drift import ADWIN
+from river.anomaly import HalfSpaceTrees
+from river.drift import ADWIN, KSWIN
 
 from flywheel.events import Codec, load_registry
 from flywheel.observe import spare_the_collector
@@ -101,19 +103,37 @@ def one_pass(facts: Sequence[Event]) -> float:
     return took
 
 
-def bare(facts: Sequence[Event]) -> float:
-    """Return CPU seconds of ADWIN over the same observations."""
-    series: dict[tuple[str, str], ADWIN] = {}
-    started = time.process_time()
+def observed(facts: Sequence[Event]) -> Iterator[tuple[tuple[str, str], float]]:
+    """The observations of calls: series and figure."""
     for fact in facts:
         value, failed = fact.value, fact.value["status"] == "ERROR"
         found = {"error_rate": float(failed)}
         if not failed:
             names = ("latency_ms", "input_tokens", "output_tokens", "cost_usd")
             found |= {"refusal_rate": 0.0} | {name: float(value[name]) for name in names}
-        for name, figure in found.items():
-            series.setdefault((value["variant"], name), ADWIN()).update(figure)
-    return time.process_time() - started
+        yield from (((value["variant"], name), figure) for name, figure in found.items())
+
+
+def trees() -> Callable[[float], None]:
+    """Half-space trees, as an update."""
+    made = HalfSpaceTrees(seed=1)
+
+    def update(figure: float) -> None:
+        row = {"x": figure}
+        made.score_one(row)
+        made.learn_one(row)
+
+    return update
+
+
+def bare(facts: Sequence[Event], make: Callable[[], Callable[[float], None]]) -> float:
+    """Return how many observations a CPU second a detector takes, one of its kind for each series."""
+    taken = list(observed(facts))
+    series = {key: make() for key, _ in taken}
+    started = time.process_time()
+    for key, figure in taken:
+        series[key](figure)
+    return len(taken) / (time.process_time() - started)
 
 
 def main() -> None:
@@ -131,11 +151,19 @@ def main() -> None:
         for done in range(PASSES):
             print(f"\r{name}: pass {done + 1} of {PASSES}   ", end="", file=sys.stderr, flush=True)
             took.append(one_pass(facts))
-        rate = taken / min(took)
-        baseline = taken / bare(facts)
+        rate, one_arm = taken / min(took), [fact for fact in facts if fact.value["variant"] == "arm-0"]
         note = f"{ARMS} arms, {per_s / ARMS:g} calls/s each; both stages, CPU time"
-        figures[name] = {"observations_per_s": rate, "adwin_per_s": baseline}
-        write(Result(f"detector_{name}", rate, "observations/s", baseline, "River's ADWIN alone", COMMAND, note))
+        figures[name] = {"observations_per_s": rate}
+        for suffix, peer, some, make in (
+            ("", "ADWIN", facts, lambda: ADWIN().update),
+            ("_kswin", "KSWIN", one_arm, lambda: KSWIN(seed=1).update),
+            ("_trees", "half-space trees", one_arm, trees),
+        ):
+            alone = figures[name][f"{peer} per s"] = bare(some, make)
+            result = Result(
+                f"detector_{name}{suffix}", rate, "observations/s", alone, f"River's {peer} alone", COMMAND, note
+            )
+            write(result)
     if arguments.json:
         print(json.dumps(figures, indent=2))
 

@@ -29,9 +29,10 @@ _OUTSIDE: Final = log((1.0 - HEAVY) / (1.0 - TAIL))
 def shift_bets(rank: float, score: float, factor: float) -> list[float]:
     """Log of each bet for a rank in (0, 1) and its normal score; ``factor`` ≥ 1 is the over-dispersion to allow for."""
     half = factor / 2.0
-    upper = (_IN_TAIL if rank > 1.0 - TAIL else _OUTSIDE) / factor
-    lower = (_IN_TAIL if rank < TAIL else _OUTSIDE) / factor
-    return [*[shift * (score - shift * half) for shift in SHIFTS], upper, lower]
+    logs = [shift * (score - shift * half) for shift in SHIFTS]
+    logs.append((_IN_TAIL if rank > 1.0 - TAIL else _OUTSIDE) / factor)
+    logs.append((_IN_TAIL if rank < TAIL else _OUTSIDE) / factor)
+    return logs
 
 
 MOST_VALUES: Final = 12
@@ -79,10 +80,10 @@ class FewValues(Stateful):
             self._refresh()
         scaled = self.scaled[min(bisect_left(self.parts, rank), len(self.scaled) - 1)]
         mean = self.norms[-1]
-        return [
-            tilt * (scaled - mean) - factor * (norm - tilt * mean)
-            for tilt, norm in zip(TILTS, self.norms, strict=False)
-        ] + [NO_BET, NO_BET]
+        off = scaled - mean
+        logs = [tilt * off - factor * (norm - tilt * mean) for tilt, norm in zip(TILTS, self.norms, strict=False)]
+        logs += (NO_BET, NO_BET)
+        return logs
 
     def _refresh(self) -> None:
         """Parts, scaled values and log mean tilts by the counts now; the last norm is the mean of the scaled values."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp, sqrt
+from operator import mul
 from statistics import NormalDist
 from typing import ClassVar, Final
 
@@ -15,6 +16,7 @@ from flywheel.detect.state import Stateful
 RUN_LENGTH: Final = 400_000.0
 WARM_UP: Final = 128
 FRESH: Final = 64
+MOST_WEALTH: Final = 1e15
 NORMAL: Final = NormalDist()
 
 
@@ -104,23 +106,25 @@ class ChangeDetector(Stateful):
         return None
 
     def _bet(self, value: float, logs: list[float]) -> Change | None:
-        evidence, best, best_share = 0.0, 0, -1.0
-        cusums, wealth, sums = self.cusums, self.wealth, self.sums  # most of the time goes here
-        for place, (log_bet, weight) in enumerate(zip(logs, WEIGHTS, strict=True)):
+        cusums, sums = self.cusums, self.sums  # most of the time goes here
+        for place, (log_bet, cusum) in enumerate(zip(logs, cusums, strict=True)):
             # Where a change began is told by Page's CUSUM of the same bet: the sum M forgets a start only slowly.
-            if cusums[place] > 0.0:
-                cusums[place] += log_bet
+            if cusum > 0.0:
+                cusums[place] = cusum + log_bet
                 sums[place] += value
             else:
                 self.starts[place], sums[place], cusums[place] = self.count, value, log_bet
-            held = (wealth[place] + 1.0) * exp(log_bet if log_bet < 50.0 else 50.0)
-            wealth[place] = held = held if held < 1e15 else 1e15
-            share = weight * held
+        self.wealth = [
+            held if (held := (before + 1.0) * bet) < MOST_WEALTH else MOST_WEALTH
+            for before, bet in zip(self.wealth, map(exp, logs), strict=True)
+        ]
+        shares = list(map(mul, WEIGHTS, self.wealth))
+        evidence = 0.0
+        for share in shares:  # one after the other: what sum() rounds is not the same in every Python
             evidence += share
-            if share > best_share:
-                best, best_share = place, share
         if evidence < self.run_length:
             return None
+        best = shares.index(max(shares))
         length = self.count + 1 - self.starts[best]
         since = self.sums[best]
         before = (self.total + value - since) / max(self.count + 1 - length, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from flywheel.detect import SilenceDetector
@@ -92,11 +93,11 @@ class Book:
     @property
     def key(self) -> str:
         """16 hex digits that stand for it."""
-        return event_id(self.project, self.feature)[:16]
+        return key_of(self.project, self.feature)
 
     def place_of(self, cell: Cell) -> tuple[str, Place]:
         """Return a cell and its 16 hex digits, created on sight."""
-        key = event_id(cell.arm, cell.model)[:16]
+        key = key_of(cell.arm, cell.model)
         if key not in self.places:
             self.places[key] = Place(cell.arm, cell.model)
         return key, self.places[key]
@@ -117,6 +118,12 @@ class Book:
         found["alerts"] = {key: Raised(**each) for key, each in found["alerts"].items()}
         found["silence"] = SilenceDetector.from_json(found["silence"])
         return cls(**found)
+
+
+@lru_cache(maxsize=4096)
+def key_of(*names: str) -> str:
+    """16 hex digits that stand for names. The same few are asked for with every observation."""
+    return event_id(*names)[:16]
 
 
 _PLAIN: Final = (

@@ -10,8 +10,8 @@ from collections import OrderedDict
 from typing import Final
 
 from flywheel.detect import LevelDetector
-from flywheel.events import event_id
 from flywheel.stream import StateView
+from flywheel_detector.core.book import key_of
 from flywheel_detector.core.measures import measure_of
 from flywheel_detector.core.series import Glance, Series, drop_series, glance_of, read_series
 
@@ -22,7 +22,7 @@ Held = OrderedDict[tuple[int, str], Series]
 
 def series_key(book: str, place: str, measure: str) -> str:
     """48 hex digits: feature, cell and measure."""
-    return f"{book}{place}{event_id(measure)[:16]}"
+    return f"{book}{place}{key_of(measure)}"
 
 
 class Shelf:

@@ -8,6 +8,8 @@ values, for which their rate of false alarms is stated, and cost the same at any
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from flywheel.stream import StateView
@@ -16,6 +18,7 @@ from flywheel_detector.core.ledger import Observation
 
 SAMPLE: Final = 16
 _KEY: Final = 16
+_IN_ORDER: Final = itemgetter(1, 0)
 
 
 class Kept(NamedTuple):
@@ -29,10 +32,10 @@ class Kept(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """One measure in a window: exact count, and the sample."""
+    """One measure in a window: exact count, and the sample, which is sorted and added to in place."""
 
-    taken: int = 0
-    kept: tuple[Kept, ...] = ()
+    taken: int
+    kept: list[Kept]
 
 
 class Window:
@@ -46,16 +49,21 @@ class Window:
     def add(self, observation: Observation) -> None:
         """Take in an observation; a repeat of one in the sample has no effect."""
         classes = json.dumps(observation.classes, sort_keys=True) if observation.classes else ""
-        for name, value in observation.measured.items():
-            taken, kept = self.measured.get(name, Sampled())
-            made = Kept(observation.mark, observation.at_us, value, observation.request_id, classes)
-            if made not in kept:
-                self.measured[name] = Sampled(taken + 1, tuple(sorted([*kept, made])[:SAMPLE]))
+        _, at_us, mark, request_id, figures, *_ = observation
+        for name, value in figures.items():
+            taken, kept = self.measured.get(name) or Sampled(0, [])
+            if len(kept) < SAMPLE or mark <= kept[-1].mark:
+                made = Kept(mark, at_us, value, request_id, classes)
+                place = bisect_left(kept, made)
+                if kept[place : place + 1] == [made]:
+                    continue
+                kept.insert(place, made)
+                del kept[SAMPLE:]
+            self.measured[name] = Sampled(taken + 1, kept)
 
     def sample(self, name: str) -> list[Seen]:
         """The sample of a measure, in order of time."""
-        kept = sorted(self.measured[name].kept, key=lambda each: (each.at_us, each.mark))
-        return [Seen(*each[1:]) for each in kept]
+        return [Seen._make(each[1:]) for each in sorted(self.measured[name].kept, key=_IN_ORDER)]
 
     def encode(self) -> bytes:
         """Return its bytes."""
@@ -65,7 +73,7 @@ class Window:
     def decode(cls, stored: bytes) -> Window:
         """Return the window of `encode`'s bytes."""
         found = json.loads(stored).items()
-        return cls({name: Sampled(taken, tuple(Kept(*each) for each in kept)) for name, (taken, kept) in found})
+        return cls({name: Sampled(taken, [Kept(*each) for each in kept]) for name, (taken, kept) in found})
 
 
 class OpenWindows:
@@ -85,11 +93,14 @@ class OpenWindows:
 
     def take(self, book: str, before_us: int) -> list[tuple[int, str, Window]]:
         """Take out a feature's windows that start before a time: start, place and window, in order."""
-        self.write()
-        found = list(self._state.scan("open", book, f"{book}{max(before_us, 0):020d}"))
-        for key, _ in found:
+        end, found = f"{book}{max(before_us, 0):020d}", dict[str, Window]()
+        for key, stored in list(self._state.scan("open", book, end)):
             self._state.delete("open", key)
-        return [(int(key[_KEY : _KEY + 20]), key[_KEY + 20 :], Window.decode(stored)) for key, stored in found]
+            if key not in self._held:
+                found[key] = Window.decode(stored)
+        for key in [each for each in self._held if book <= each < end]:
+            found[key] = self._held.pop(key)
+        return [(int(key[_KEY : _KEY + 20]), key[_KEY + 20 :], found[key]) for key in sorted(found)]
 
     def write(self) -> None:
         """Put what changed into the state."""
