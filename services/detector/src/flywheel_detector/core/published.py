@@ -76,7 +76,9 @@ def alert_output(
     attributes: Mapping[str, str],
     threshold: float | None = None,
 ) -> Output:
-    """Return one report of an alert."""
+    """Return one report of an alert. ``charter_revision`` says which charter it was noticed under, so that who acts on
+    it can hear of that charter first."""
+    revision = str(book.charters[-1]["revision"]) if book.charters else ""
     event: dict[str, Any] = {
         "event_id": event_id("detected", raised.alert_id, raised.first_us, raised.reports, state),
         "alert_id": raised.alert_id,
@@ -93,7 +95,7 @@ def alert_output(
         "threshold": threshold,
         "window_start": None if window is None else window[0],
         "window_end": None if window is None else window[1],
-        "attributes": {name: text for name, text in attributes.items() if text},
+        "attributes": {name: text for name, text in {**attributes, "charter_revision": revision}.items() if text},
     }
     return Output(ALERTS, event["subject"], "alert", event)
 
