@@ -75,6 +75,15 @@ def test_an_alert_under_a_known_charter_or_none_that_makes_sense_is_answered_at_
     assert world.steps() == [("disable", "applied")]
 
 
+def test_a_person_is_told_of_traffic_that_fell_and_not_of_a_rise(world):
+    """No rule can bring callers back."""
+    world.alert("rise", "traffic", scope={"feature": "support"}, attributes={"observed": "200", "expected": "60"})
+    assert world.steps() == [] and world.told() == []
+    world.alert("fall", "traffic", scope={"feature": "support"}, attributes={"observed": "20", "expected": "60"})
+    assert world.steps() == [("escalate", "proposed")] and world.controls() == []
+    assert world.told() == [("action_escalated", "firing")]
+
+
 def test_a_change_made_after_the_alert_is_not_blamed(world):
     world.alert("e", "error_rate", at_s=3700, **BAD)
     world.charter(2, at_s=3701)

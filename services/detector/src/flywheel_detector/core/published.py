@@ -13,6 +13,7 @@ from flywheel_detector.core.measures import ARM_SHARE, Measure
 
 ALERTS: Final = "alerts"
 SILENCE: Final = "silence"
+TRAFFIC: Final = "traffic"
 _HOUR_US: Final = 3_600_000_000
 MAX_CHANGES: Final = 16
 _SMALL_SHARE: Final = 0.05
