@@ -1,4 +1,4 @@
-"""How often are bounds, silences and the mix of requests misjudged? Beside the usual rule of thumb, in the same run.
+"""How often are bounds, silences, traffic and the mix of requests misjudged? Beside the usual rule of thumb, in the same run.
 
 Bounds: streams of 10,000 figures whose mean is exactly the bound; the share that is said to break it (stated is at most
 n / A = 2.5 %), beside "three standard errors above it over the last 300". Then calls until a broken one is told, beside
@@ -6,6 +6,10 @@ the least possible, ln(A) / KL (Lorden 1971).
 
 Silence: false ones a day, of those stated, for calls at random (a Poisson process) at a steady rate, with a daily
 swing, in office hours, and in bursts, beside "ten times the median and three times the longest of the last 64 gaps".
+
+Traffic: falls and rises that are none, a day, of those stated, for the same rhythms at two calls a minute and at one a
+second, beside "less than two thirds, or more than twice, the calls of the same quarter of an hour a week ago"; then
+minutes until a loss of 60 % is told, beside those until that rule of thumb does.
 
 Mix of requests: of 200 calls before and after, of which the classes are known: how often is the right one of nothing,
 label shift, accuracy and both said. Simulated, and on LLMDrift's PRIME answers of GPT-4 (Chen, Zaharia & Zou 2023),
@@ -25,7 +29,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from harness import Result, write
 
-from flywheel.detect import BoundDetector, SilenceDetector
+from flywheel.detect import BoundDetector, SilenceDetector, TrafficDetector
 from flywheel.detect.label_shift import explain
 from flywheel.testkit.recorded import GPT4_JUNE, GPT4_MARCH, data_folder, recorded_prime
 
@@ -175,6 +179,75 @@ class Thumb:
         return False
 
 
+# -- traffic ----------------------------------------------------------------------------------------------------------
+
+QUARTER = 15 * 60 // 10
+RHYTHMS: dict[str, tuple[Callable[[Values], Values], int]] = {
+    "steady": (np.ones_like, 1),
+    "daily swing of 90 %": (lambda at_h: 1.0 + 0.9 * np.sin(2 * np.pi * at_h / 24), 1),
+    "office hours": (office, 1),
+    "bursts of 5": (np.ones_like, 5),
+}
+LOSS = 0.6
+LEARNED_DAYS = 15
+WINDOW_S = 10
+
+
+def traffic(days: int, runs: int) -> list[Row]:
+    """False falls and rises a day after two weeks, at half a one a day stated; minutes to a loss that is none."""
+    rows = []
+    blocks_a_day = 2 * 86_400 / (2 * WINDOW_S)
+    for per_minute in (2.0, 60.0):
+        for name, (rate, burst) in RHYTHMS.items():
+            rng = np.random.default_rng([SEED, 5])
+            counts = windows(rng, rate, LEARNED_DAYS + days, per_minute, burst)
+            told, thumb = watched(counts, blocks_a_day / PER_DAY)
+            what = f"{name}, {per_minute:g} a minute: of {PER_DAY} stated"
+            rows.append(said(Row("traffic", what, len(told) / days, len(thumb) / days, "a day")))
+            minutes = np.array([to_a_loss(rate, burst, per_minute, run) for run in range(runs)])
+            ours, theirs = minutes.mean(axis=0).tolist()
+            rows.append(said(Row("traffic", f"{name}, {per_minute:g} a minute: loss", ours, theirs, "min")))
+    return rows
+
+
+def to_a_loss(rate: Callable[[Values], Values], burst: int, per_minute: float, run: int) -> tuple[float, float]:
+    """Minutes from a loss at 10 o'clock of the day after the learned ones until it is told, by both; a day where not."""
+    rng, begins = np.random.default_rng([SEED, 6, run]), (LEARNED_DAYS * 24 + 10) * 3_600 // WINDOW_S
+    counts = windows(rng, rate, LEARNED_DAYS + 2, per_minute, burst)
+    counts[begins:] = rng.binomial(counts[begins:] // burst, 1.0 - LOSS) * burst
+    found = watched(counts, LOSS_RUN_LENGTH)
+    delays = [next((place - begins for place in each if place >= begins), 8_640) * WINDOW_S / 60 for each in found]
+    return delays[0], delays[1]
+
+
+LOSS_RUN_LENGTH = 1e6
+
+
+def windows(
+    rng: np.random.Generator, rate: Callable[[Values], Values], days: int, per_minute: float, burst: int
+) -> Values:
+    """Calls of each ten seconds from a Monday on."""
+    at_h = np.arange(days * 86_400 // WINDOW_S) * WINDOW_S / 3_600
+    return rng.poisson(rate(at_h) * per_minute * WINDOW_S / 60 / burst) * burst
+
+
+def watched(counts: Values, run_length: float) -> tuple[list[int], list[int]]:
+    """Windows in which something was told after two weeks: by the detector, and by the rule of thumb, once an hour."""
+    detector, ours, from_place = TrafficDetector(), [], LEARNED_DAYS * 8_640
+    for place in np.flatnonzero(counts).tolist():
+        taken = detector.update(4 * DAY_US + place * WINDOW_S * 1_000_000, int(counts[place]), run_length)
+        if taken.change is not None and place >= from_place:
+            ours.append(place)
+    quarters = counts[: len(counts) // QUARTER * QUARTER].reshape(-1, QUARTER).sum(axis=1)
+    now, before = quarters[672:], quarters[:-672]
+    off = np.flatnonzero((now < before / 1.5) | (now > 2 * before)) + 672
+    thumb: list[int] = []
+    for place in ((off + 1) * QUARTER).tolist():
+        if place >= from_place and (not thumb or place - thumb[-1] >= 360):
+            thumb.append(place)
+    return ours, thumb
+
+
 # -- the mix of requests ----------------------------------------------------------------------------------------------
 
 Counts = list[tuple[int, int]]
@@ -252,11 +325,11 @@ def progress(name: str, done: int, count: int) -> None:
 
 
 def main() -> None:
-    """Measure all three."""
+    """Measure all four."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200, help="streams of each kind (default 200)")
     parser.add_argument("--days", type=int, default=200, help="days of each kind of traffic (default 200)")
-    parser.add_argument("--only", choices=("bounds", "silence", "mix"), help="measure one part")
+    parser.add_argument("--only", choices=("bounds", "silence", "traffic", "mix"), help="measure one part")
     parser.add_argument("--json", action="store_true", help="print the tables as JSON at the end")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -271,6 +344,13 @@ def main() -> None:
         worst, beside = max(row.value for row in found), max(row.beside for row in found)
         note = f"{arguments.days} days of each of {len(found)} kinds of traffic, {PER_DAY} a day stated; the worst kind"
         write(Result("guards_silence", worst, "a day", beside, "10 medians and 3 maxima", COMMAND, note))
+    if arguments.only in {None, "traffic"}:
+        rows += (found := traffic(arguments.days, max(arguments.runs // 20, 4)))
+        worst, beside = (
+            max(getattr(row, name) for row in found if row.unit == "a day") for name in ("value", "beside")
+        )
+        note = f"{arguments.days} days of each of {len(RHYTHMS)} rhythms at 2 rates, {PER_DAY} a day stated; the worst"
+        write(Result("guards_traffic", worst, "a day", beside, "the quarter of an hour a week ago", COMMAND, note))
     if arguments.only in {None, "mix"}:
         rows += (found := mix(arguments.runs))
         right, beside = (float(np.mean([getattr(row, name) for row in found])) for name in ("value", "beside"))

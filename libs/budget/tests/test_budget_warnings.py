@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from flywheel.budget.dynamics import Ahead
 from flywheel.budget.forecast import Forecast
-from flywheel.budget.warnings import SURE, UNSURE, BudgetAlert, Reading, Said, alerts
+from flywheel.budget.warnings import SURE, UNSURE, BudgetAlert, Reading, Said, alerts, lapsed
 
 AMOUNT = 1000
 
@@ -61,9 +60,40 @@ def test_a_budget_can_be_exhausted_by_what_is_leased() -> None:
 def test_the_next_window_warns_anew_with_ids_of_its_own_and_a_past_one_is_silent() -> None:
     said, first = alerts(Said(), reading(600))
     said, second = alerts(said, reading(600, start=101))
-    assert kinds(first) == kinds(second)
-    assert first[0].alert_id != second[0].alert_id
+    over, *anew = second
+    assert (over.alert_id, over.state, over.start_us) == (first[0].alert_id, "resolved", 1)
+    assert kinds(first) == kinds(tuple(anew))
+    assert first[0].alert_id != anew[0].alert_id
     assert alerts(said, reading(900, start=1)) == (said, ())
+
+
+def test_all_that_fires_is_over_with_its_window() -> None:
+    said, told = alerts(Said(), reading(850, expected=SURE + 0.01))
+    said, full = alerts(said, reading(1000))
+    assert lapsed(said, reading(1000, start=101)) == (said, ()), "another window"
+    said, over = lapsed(said, reading(1010, at=101))
+    assert {alert.alert_id for alert in over} == {alert.alert_id for alert in (*told, *full)}
+    assert {alert.state for alert in over} == {"resolved"} and len(over) == 5
+    assert lapsed(said, reading(1010, at=102)) == (said, ())
+
+
+def test_what_was_taken_back_is_not_over_twice() -> None:
+    said, _ = alerts(Said(), reading(100, expected=SURE + 0.01))
+    said, _ = alerts(said, reading(100, expected=UNSURE - 0.01))
+    assert lapsed(said, reading(100, at=101)) == (Said(1), ())
+
+
+def test_more_money_resolves_what_is_no_longer_spent() -> None:
+    """$1,000 are exhausted; with $1,500 only half is spent, and the other levels may come again."""
+    said, told = alerts(Said(), reading(1000))
+    said, over = alerts(said, replace(reading(1000, at=6), amount_pico=1500))
+    assert [(alert.kind, alert.level, alert.state) for alert in over] == [
+        ("budget_exhausted", 1.0, "resolved"), ("budget_threshold", 0.8, "resolved"),
+        ("budget_threshold", 0.95, "resolved"),
+    ]  # fmt: skip
+    said, again = alerts(said, replace(reading(1500, at=7), amount_pico=1500))
+    assert [alert.level for alert in again] == [0.8, 0.95, 1.0]
+    assert {alert.alert_id for alert in again} < {alert.alert_id for alert in told}
 
 
 def test_a_replay_gives_the_same_ids() -> None:
@@ -98,7 +128,8 @@ def test_a_rolling_level_fires_again_only_after_it_fell_a_tenth_below() -> None:
     said, flutter = alerts(said, reading(510, at=12, rolling=True))
     said, fell = alerts(said, reading(449, at=13, rolling=True))
     said, second = alerts(said, reading(510, at=14, rolling=True))
-    assert (still, flutter, fell) == ((), (), ())
+    assert (still, flutter) == ((), ())
+    assert [(alert.alert_id, alert.state) for alert in fell] == [(first[0].alert_id, "resolved")]
     assert kinds(first) == kinds(second) == [("budget_threshold", 0.5)]
     assert first[0].alert_id != second[0].alert_id
 
@@ -115,14 +146,18 @@ def test_a_rolling_overrun_that_was_taken_back_may_come_again() -> None:
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1500), st.none() | st.floats(0.0, 1.0)), max_size=40),
     st.integers(0, 40),
 )
-def test_nothing_is_said_twice_of_a_window(steps: list[tuple[int, int, float | None]], restart: int) -> None:
+def test_what_fires_fires_once_and_is_over_once_until_it_fires_again(
+    steps: list[tuple[int, int, float | None]], restart: int
+) -> None:
     said, every = Said(), list[BudgetAlert]()
     for number, (window, spent, chance) in enumerate(steps):
         said, news = alerts(said, reading(spent, at=number, start=window * 100 + 1, expected=chance))
         every += news
         if number == restart:
             said = Said.from_json(said.as_json())
-    counts = Counter((alert.start_us, alert.kind, alert.level, alert.state) for alert in every)
-    assert all(count == 1 for count in counts.values())
-    fired = {alert.alert_id for alert in every if alert.state == "firing"}
-    assert {alert.alert_id for alert in every if alert.state == "resolved"} <= fired
+    states: dict[str, list[str]] = {}
+    for alert in every:
+        states.setdefault(alert.alert_id, []).append(alert.state)
+    assert all(turns == (["firing", "resolved"] * len(turns))[: len(turns)] for turns in states.values())
+    fires = {alert_id for alert_id, turns in states.items() if turns[-1] == "firing"}
+    assert len(fires) == len(said.firing), "of windows that are over nothing fires"

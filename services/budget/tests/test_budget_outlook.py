@@ -43,6 +43,46 @@ def test_every_level_is_told_once_and_exhaustion_when_nothing_is_left(facts):
     assert alerts[0]["title"] == "Budget day: 50% of 100 USD spent" and alerts[0]["scope"] == {"team": "cx"}
 
 
+def test_what_fires_is_over_with_its_window_though_nothing_is_spent_any_more(facts):
+    """A day's budget is exhausted; the first entry of the next day, of whatever budget, ends its alerts."""
+    budget, other = replace(parts.DAILY, amount_pico=AMOUNT), replace(parts.DAILY, name="other")
+    state, fold, alerts = facts.State(), GuardFold(), []
+    events = [facts.definition(budget), facts.spend("", 1, AMOUNT, budget=budget, at_s=HOUR_S)]
+    for offset, event in enumerate([*events, facts.definition(other, at_s=24 * HOUR_S)]):
+        alerts += [o.value for o in fold.fold(0, [parts.at_offset(event, offset)], state).outputs if o.event == "alert"]
+    firing, over = ([a for a in alerts if a["state"] == each] for each in ("firing", "resolved"))
+    assert [a["attributes"]["level"] for a in firing] == ["0.5", "0.8", "0.95", "1"]
+    assert {a["alert_id"] for a in over} == {a["alert_id"] for a in firing} and len(over) == 4
+    assert all(a["occurred_at"] == parts.T0 + 24 * HOUR_S * 10**6 == a["window_end"] for a in over)
+    assert over[0]["title"] == "Budget day: 100 USD are no longer exhausted"
+    assert len({a["event_id"] for a in alerts}) == len(alerts)
+
+
+def test_what_fires_of_a_rolling_budget_is_over_when_the_money_has_left_it(facts):
+    budget = replace(parts.DAILY, amount_pico=AMOUNT, per="rolling", rolling_s=600)
+    other = replace(parts.DAILY, name="other")
+    state, fold, alerts = facts.State(), GuardFold(), []
+    spend = facts.spend("", 1, AMOUNT, budget=budget, at_s=60)
+    events = [facts.definition(budget), spend, *(facts.definition(other, at_s=at_s) for at_s in (650, 671, 700))]
+    for offset, event in enumerate(events):
+        alerts += [o.value for o in fold.fold(0, [parts.at_offset(event, offset)], state).outputs if o.event == "alert"]
+    over = [a for a in alerts if a["state"] == "resolved"]
+    assert len(over) == 4 == len(alerts) - len(over) and {a["alert_id"] for a in over} == {
+        a["alert_id"] for a in alerts
+    }
+    assert {a["occurred_at"] for a in over} == {parts.T0 + 671 * 10**6}, "ten minutes and a sixtieth after it was spent"
+
+
+def test_more_money_ends_what_fires(facts):
+    budget = replace(parts.DAILY, amount_pico=AMOUNT)
+    state, fold, alerts = facts.State(), GuardFold(), []
+    more = facts.definition(replace(budget, amount_pico=3 * AMOUNT, revision=2), at_s=HOUR_S + 1)
+    events = [facts.definition(budget), facts.spend("", 1, AMOUNT, budget=budget, at_s=HOUR_S), more]
+    for offset, event in enumerate(events):
+        alerts += [o.value for o in fold.fold(0, [parts.at_offset(event, offset)], state).outputs if o.event == "alert"]
+    assert sorted(a["attributes"]["level"] for a in alerts if a["state"] == "resolved") == ["0.5", "0.8", "0.95", "1"]
+
+
 def test_an_overrun_is_told_hours_before_it_happens(facts):
     budget = replace(parts.DAILY, amount_pico=AMOUNT)
     alerts, state = told(facts, budget, steady(8 * 10**12, hours=11))

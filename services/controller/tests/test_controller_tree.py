@@ -51,6 +51,39 @@ def test_a_change_read_behind_the_alert_it_caused_is_taken_back_all_the_same(wor
     assert world.steps() == [("disable", "applied"), ("disable", "superseded"), ("rollback", "applied")]
 
 
+def test_an_alert_waits_for_the_charter_it_was_noticed_under(world):
+    """Which charter that was the detector says: nothing is done before the change that may be to blame is read."""
+    world.alert("e", "error_rate", at_s=3700, attributes={"charter_revision": "2"}, **BAD)
+    assert world.steps() == []
+    world.charter(2, at_s=3701, occurred_s=3600)
+    assert world.prompts() == ["1"] and world.controls() == []
+    assert world.steps() == [("rollback", "applied")]
+
+
+@pytest.mark.parametrize("revision", ["2", "9" * 18])
+def test_a_charter_that_does_not_come_is_waited_for_until_the_time_is_told(world, revision):
+    """It is told when nothing waits to be read: then there is no such charter."""
+    world.alert("e", "error_rate", at_s=3700, attributes={"charter_revision": revision}, **BAD)
+    assert world.steps() == []
+    world.tick(3702)
+    assert world.steps() == [("disable", "applied")] and world.controls() == [("disable", ("strong",))]
+
+
+@pytest.mark.parametrize("revision", ["1", "0", "", "-3", "2.5", "nan", "²", "9" * 19])
+def test_an_alert_under_a_known_charter_or_none_that_makes_sense_is_answered_at_once(world, revision):
+    world.alert("e", "error_rate", at_s=3700, attributes={"charter_revision": revision}, **BAD)
+    assert world.steps() == [("disable", "applied")]
+
+
+def test_a_person_is_told_of_traffic_that_fell_and_not_of_a_rise(world):
+    """No rule can bring callers back."""
+    world.alert("rise", "traffic", scope={"feature": "support"}, attributes={"observed": "200", "expected": "60"})
+    assert world.steps() == [] and world.told() == []
+    world.alert("fall", "traffic", scope={"feature": "support"}, attributes={"observed": "20", "expected": "60"})
+    assert world.steps() == [("escalate", "proposed")] and world.controls() == []
+    assert world.told() == [("action_escalated", "firing")]
+
+
 def test_a_change_made_after_the_alert_is_not_blamed(world):
     world.alert("e", "error_rate", at_s=3700, **BAD)
     world.charter(2, at_s=3701)

@@ -29,6 +29,7 @@ def test_an_outage_is_told_once_with_its_evidence_and_over_when_it_is_over():
     assert float(figures["e_value"]) >= float(figures["run_length"]) >= 100_000
     assert parts.at(540) <= first["window_start"] <= parts.at(625)
     assert "charter revision 2" in figures["changed_before"] and "revision 1" not in figures["changed_before"]
+    assert figures["charter_revision"] == "2", "so that who acts on it can hear of that charter first"
     assert all(600 <= int(request[1:]) < 720 for request in figures["exemplars"].split(", "))
     assert "failed calls an hour" in figures["impact"]
     world.play(720, 1000, parts.failing(0.02, 3))

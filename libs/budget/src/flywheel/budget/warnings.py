@@ -1,4 +1,4 @@
-"""What to say about a budget, and that it is said once. Pure; money integer pico-USD, time the events'.
+"""What to say about a budget, that it is said once, and when it is over. Pure; money integer pico-USD, times of events.
 
 An overrun is told when its probability reaches ``SURE``. Were the forecast exact, its odds would be a martingale in
 windows that end below, and reach 24 in a share of them of at most the odds at the start over 24 (Ville 1939): at even
@@ -19,13 +19,14 @@ SURE: Final = 0.96
 """Probability of ending above the amount at which that is said ..."""
 UNSURE: Final = 0.2
 """... and below which it is taken back."""
-_REARMED_BELOW: Final = 0.9
-"""A rolling budget's level is forgotten when its spend falls below so much of the level."""
+_OVER_BELOW: Final = 0.9
+"""A level is over when the spend falls below so much of it: money left a rolling window, or the amount was raised."""
 
 Kind = Literal["budget_threshold", "budget_exhausted", "budget_forecast"]
 Severity = Literal["info", "warning", "critical"]
 State = Literal["firing", "resolved"]
 
+_SPENT: Final = "spent "
 _EXHAUSTED: Final = "exhausted"
 _OVERRUN: Final = "overrun"
 _TAKEN_BACK: Final = "overrun resolved"
@@ -52,6 +53,12 @@ class Said:
 
     start_us: int = 0
     names: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def firing(self) -> tuple[tuple[str, int], ...]:
+        """What was said and is not over."""
+        gone = {_TAKEN_BACK, _OVERRUN} if any(name == _TAKEN_BACK for name, _ in self.names) else set()
+        return tuple(pair for pair in self.names if pair[0] not in gone)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -82,29 +89,43 @@ class BudgetAlert:
 def alerts(said: Said, reading: Reading, *, warn_at: Iterable[float] = WARN_AT) -> tuple[Said, tuple[BudgetAlert, ...]]:
     """What the reading makes necessary to say, and what has been said then.
 
-    Each level (share of the amount), exhaustion and the overrun fire once a window; an overrun that became unlikely is
-    resolved once and not said again. Of a rolling budget a level fires again after the spend fell a tenth below it.
-    A reading of a window before the one spoken of says nothing.
+    Each level (share of the amount), exhaustion and the overrun fire once a window; a level and exhaustion are resolved
+    when the spend fell a tenth below, and may fire again then; an overrun that became unlikely is resolved once and not
+    said again. What fires of a window that is over is resolved. A reading of a window before the one spoken of says
+    nothing.
     """
     start_us = 0 if reading.rolling else reading.start_us
     if start_us < said.start_us:
         return said, ()
+    over: list[BudgetAlert] = []
     if start_us > said.start_us:
+        past = replace(reading, start_us=said.start_us, end_us=start_us)
+        over += [_resolved(past, name, of_us) for name, of_us in said.firing]
         said = Said(start_us)
-    levels = tuple(sorted(set(warn_at)))
     known = dict(said.names)
-    if reading.rolling:
-        _forget(known, reading, levels)
+    for name, of_us in said.firing:
+        if _fell_below(reading, name):
+            over.append(_resolved(reading, name, of_us))
+            del known[name]
+    if reading.rolling and _TAKEN_BACK in known and _below(reading, 1.0):
+        del known[_TAKEN_BACK], known[_OVERRUN]
     made: list[BudgetAlert] = []
-    for level in levels:
+    for level in sorted(set(warn_at)):
         if _reached(reading, level):
-            made.append(_alert(reading, _name(level), "budget_threshold", "info" if level < 0.8 else "warning", level))
+            made.append(_alert(reading, _name(level), "budget_threshold", _severity(level), level))
     if reading.exhausted or _reached(reading, 1.0):
         made.append(_alert(reading, _EXHAUSTED, "budget_exhausted", "critical", 1.0))
     made += _overrun(known, reading)
     news = [alert for alert in made if _known_as(alert) not in known]
     known |= {_known_as(alert): _of(reading) for alert in news}
-    return Said(start_us, tuple(sorted(known.items()))), tuple(news)
+    return Said(start_us, tuple(sorted(known.items()))), (*over, *news)
+
+
+def lapsed(said: Said, reading: Reading) -> tuple[Said, tuple[BudgetAlert, ...]]:
+    """What ends with a window, by a reading of that window when it is over; nothing where another is spoken of."""
+    if reading.rolling or reading.start_us != said.start_us:
+        return said, ()
+    return Said(said.start_us), tuple(_resolved(reading, name, of_us) for name, of_us in said.firing)
 
 
 def _overrun(known: Mapping[str, int], reading: Reading) -> list[BudgetAlert]:
@@ -123,13 +144,18 @@ def _overrun(known: Mapping[str, int], reading: Reading) -> list[BudgetAlert]:
     return [replace(alert, value_pico=value, state="resolved")]
 
 
-def _forget(known: dict[str, int], reading: Reading, levels: tuple[float, ...]) -> None:
-    """Drop what no longer holds of a rolling budget."""
-    for name, level in [*((_name(level), level) for level in levels), (_EXHAUSTED, 1.0)]:
-        if reading.spent_pico < _REARMED_BELOW * level * reading.amount_pico:
-            known.pop(name, None)
-    if _TAKEN_BACK in known and reading.spent_pico < _REARMED_BELOW * reading.amount_pico:
-        del known[_TAKEN_BACK], known[_OVERRUN]
+def _fell_below(reading: Reading, name: str) -> bool:
+    """Whether what was said of a level or of exhaustion does not hold any more, by a tenth; of a rolling window in
+    which nothing is spent any more no overrun is foretold."""
+    if name == _OVERRUN:
+        return reading.rolling and reading.spent_pico <= 0
+    if name == _EXHAUSTED:
+        return not reading.exhausted and _below(reading, 1.0)
+    return _below(reading, float(name.removeprefix(_SPENT)))
+
+
+def _below(reading: Reading, level: float) -> bool:
+    return reading.spent_pico < _OVER_BELOW * level * reading.amount_pico
 
 
 def _reached(reading: Reading, level: float) -> bool:
@@ -138,7 +164,7 @@ def _reached(reading: Reading, level: float) -> bool:
 
 
 def _name(level: float) -> str:
-    return f"spent {level:g}"
+    return f"{_SPENT}{level:g}"
 
 
 def _known_as(alert: BudgetAlert) -> str:
@@ -152,6 +178,22 @@ def _known_as(alert: BudgetAlert) -> str:
 def _of(reading: Reading) -> int:
     """What tells one time a thing is said from the next: the window, or of a rolling budget the instant."""
     return reading.at_us if reading.rolling else reading.start_us
+
+
+def _resolved(reading: Reading, name: str, of_us: int) -> BudgetAlert:
+    """The end of an alert that was said under a name."""
+    if name == _OVERRUN:
+        alert = _alert(reading, name, "budget_forecast", "warning", SURE, of_us=of_us)
+    elif name == _EXHAUSTED:
+        alert = _alert(reading, name, "budget_exhausted", "critical", 1.0, of_us=of_us)
+    else:
+        level = float(name.removeprefix(_SPENT))
+        alert = _alert(reading, name, "budget_threshold", _severity(level), level, of_us=of_us)
+    return replace(alert, state="resolved")
+
+
+def _severity(level: float) -> Severity:
+    return "info" if level < 0.8 else "warning"
 
 
 def _alert(

@@ -12,6 +12,7 @@ from flywheel.detect.season import DailySeason
 from flywheel.detect.series import SeriesDetector
 from flywheel.detect.silence import Silence, SilenceDetector
 from flywheel.detect.state import StateInvalid
+from flywheel.detect.traffic import TrafficChange, TrafficDetector
 
 __all__ = [
     "Alarm",
@@ -28,4 +29,6 @@ __all__ = [
     "Silence",
     "SilenceDetector",
     "StateInvalid",
+    "TrafficChange",
+    "TrafficDetector",
 ]

@@ -30,8 +30,8 @@ class Rhythm(Stateful):
         self.seen: list[int] = [0] * WEEK
         self.paces: list[float] = []
 
-    def learn(self, at_us: int) -> None:
-        """Count one; times must not go back."""
+    def learn(self, at_us: int, events: int = 1) -> None:
+        """Count some; times must not go back."""
         hour = at_us // HOUR_US
         if self.hour is not None and hour != self.hour:
             if self.whole:
@@ -42,7 +42,7 @@ class Rhythm(Stateful):
         if hour != self.hour:
             # Of the first hour only a part was seen.
             self.whole, self.hour, self.count = self.hour is not None, hour, 0
-        self.count += 1
+        self.count += events
 
     def elapsed(self, from_us: int, until_us: int) -> float:
         """Microseconds between two times on a clock that runs as fast as events come, 1 on average."""

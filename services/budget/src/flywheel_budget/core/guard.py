@@ -14,10 +14,10 @@ from typing import Any, Final
 from flywheel.budget import Budget, BudgetInvalid, Window, budget_key_of, changed_identity, slot_us, windows_of
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, check_form
 from flywheel_budget.core.entries import Asked, Spent, asked, spent
-from flywheel_budget.core.outlook import Outlook, alert_output
+from flywheel_budget.core.outlook import Alerts, Outlook, alert_output
 from flywheel_budget.core.pools import Account, Pool, share
 from flywheel_budget.core.published import Place, account_lease, forgotten_lease, state_of, unknown_lease
-from flywheel_budget.core.shelf import PoolKey, Shelf, window_named
+from flywheel_budget.core.shelf import ROLLING, PoolKey, Shelf, window_named
 
 FORM: Final = 1
 """Of the state; another one when what the tables hold changes."""
@@ -292,8 +292,21 @@ class _Batch:
         outlook = self._shelf.outlook(instance)
         if outlook is None:
             outlook = self._shelf.open_outlook(instance, Outlook.begun(budget, window, now_us))
-        for alert in outlook.look(budget, instance, window, pool, delta=delta, now_us=now_us):
-            self._outputs.append(alert_output(budget, instance, alert))
+        self._say(budget, instance, outlook.look(budget, instance, window, pool, delta=delta, now_us=now_us))
+        if outlook.said.firing:
+            self._look_again(budget, instance, window, pool)
+
+    def _say(self, budget: Budget, instance: str, news: Alerts) -> None:
+        self._outputs += [alert_output(budget, instance, alert) for alert in news]
+
+    def _look_again(self, budget: Budget, instance: str, window: Window, pool: Pool) -> None:
+        """Have a look taken when what fires may be over, though nobody spends anything: at the end of the window, or
+        when money leaves a rolling one."""
+        if budget.rolling_s is None:
+            self._shelf.set_timer(window.end_us, instance, window.id)
+        elif pool.slots:
+            leaves_us = pool.slots[0][0] + slot_us(budget) + budget.rolling_s * 1_000_000
+            self._shelf.set_timer(leaves_us, instance, ROLLING)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -317,14 +330,19 @@ class _Batch:
         return pool
 
     def _window_over(self, at_us: int, instance: str, name: str) -> None:
-        """A rolling window has passed the end of an epoch: its accounts expose nothing any more. Later: it is
-        forgotten.
+        """A window is over, and with it what was said of it. A rolling one has passed the end of an epoch: its accounts
+        expose nothing any more; or money has left it. Later: it is forgotten.
         """
         budget = self._shelf.budget(budget_key_of(instance))
-        window = None if budget is None else window_named(budget, name)
-        if budget is None or window is None:
+        if budget is None:
             return
         key = self._shelf.pool_key(budget, instance, name)
+        if name == ROLLING:
+            self._look(budget, instance, windows_of(budget).at(self._shelf.now_us), self._fresh(budget, key), 0)
+            return
+        window = window_named(budget, name)
+        if window is None:
+            return
         if budget.rolling_s is not None:
             pool = self._fresh(budget, key)
             for member in self._shelf.members(instance, name):
@@ -335,6 +353,9 @@ class _Batch:
                     pool.active.pop(member, None)
                     pool.done_waiting(member)
             self._touch(budget, key)
+        elif (outlook := self._shelf.outlook(instance)) is not None:
+            pool = self._shelf.open_pool(key)
+            self._say(budget, instance, outlook.lapse(budget, instance, window, pool, now_us=self._shelf.now_us))
         if at_us >= _kept_until(budget, window):
             self._shelf.forget_window(instance, name)
             if budget.rolling_s is None:

@@ -8,18 +8,19 @@ from its bytes each time, as what it keeps beside them is a matter of when it wa
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from flywheel.budget import Budget, Window, scope_of, to_usd
 from flywheel.budget.forecast import Forecast, Forecaster
 from flywheel.budget.pacing import Pressure
-from flywheel.budget.warnings import BudgetAlert, Reading, Said, alerts
+from flywheel.budget.warnings import BudgetAlert, Reading, Said, alerts, lapsed
 from flywheel.events import event_id
 from flywheel.stream import Output
 from flywheel_budget.core.pools import Pool
 
 ALERTS: Final = "alerts"
+Alerts = tuple[BudgetAlert, ...]
 _READINGS: Final = 256
 _SHORTEST_US: Final = 1_000_000
 
@@ -61,9 +62,7 @@ class Outlook:
         forecaster = Forecaster.decode(json.dumps(found["forecaster"]).encode())
         return cls(forecaster, Said.from_json(found["said"]), Pressure(**found["pressure"]), *found["rest"])
 
-    def look(
-        self, budget: Budget, instance: str, window: Window, pool: Pool, *, delta: int, now_us: int
-    ) -> tuple[BudgetAlert, ...]:
+    def look(self, budget: Budget, instance: str, window: Window, pool: Pool, *, delta: int, now_us: int) -> Alerts:
         """Take in that ``delta`` more was spent in the present window; return what is to be said."""
         rolling = budget.rolling_s is not None
         self.total += delta
@@ -71,19 +70,14 @@ class Outlook:
             self.forecaster.observe(now_us, self.first_us, max(0, self.total))
         else:
             self.forecaster.observe(now_us, window.start_us, pool.spent)
-        forecast = self._forecast(budget, window, pool, now_us)
-        reading = Reading(
-            instance=instance,
-            at_us=now_us,
-            start_us=now_us - _length_us(budget, window) if rolling else window.start_us,
-            end_us=now_us if rolling else window.end_us,
-            spent_pico=pool.spent,
-            amount_pico=budget.amount_pico,
-            exhausted=pool.exhausted(budget.amount_pico),
-            rolling=rolling,
-            forecast=forecast,
-        )
+        reading = _reading(budget, instance, window, pool, now_us)
+        reading = replace(reading, forecast=self._forecast(budget, window, pool, now_us))
         self.said, news = alerts(self.said, reading, warn_at=budget.warn_at)
+        return news
+
+    def lapse(self, budget: Budget, instance: str, window: Window, pool: Pool, *, now_us: int) -> Alerts:
+        """Return what ends with a calendar window that is over."""
+        self.said, news = lapsed(self.said, _reading(budget, instance, window, pool, now_us))
         return news
 
     def _forecast(self, budget: Budget, window: Window, pool: Pool, now_us: int) -> Forecast | None:
@@ -114,6 +108,20 @@ class Outlook:
         return forecast
 
 
+def _reading(budget: Budget, instance: str, window: Window, pool: Pool, now_us: int) -> Reading:
+    rolling = budget.rolling_s is not None
+    return Reading(
+        instance=instance,
+        at_us=now_us,
+        start_us=now_us - _length_us(budget, window) if rolling else window.start_us,
+        end_us=now_us if rolling else window.end_us,
+        spent_pico=pool.spent,
+        amount_pico=budget.amount_pico,
+        exhausted=pool.exhausted(budget.amount_pico),
+        rolling=rolling,
+    )
+
+
 def _length_us(budget: Budget, window: Window) -> int:
     return window.end_us - window.start_us if budget.rolling_s is None else budget.rolling_s * 1_000_000
 
@@ -121,16 +129,15 @@ def _length_us(budget: Budget, window: Window) -> int:
 def alert_output(budget: Budget, instance: str, alert: BudgetAlert) -> Output:
     """Return the ``alert`` event of something to say."""
     amount, value = to_usd(budget.amount_pico), to_usd(alert.value_pico)
+    longer = "no longer " if alert.state == "resolved" else ""
     told = {
-        "budget_threshold": f"{alert.level:.0%} of {amount.normalize():f} USD spent",
-        "budget_exhausted": f"{amount.normalize():f} USD are exhausted",
-        "budget_forecast": f"is expected to end above {amount.normalize():f} USD",
+        "budget_threshold": f"{longer}{alert.level:.0%} of {amount.normalize():f} USD spent",
+        "budget_exhausted": f"{amount.normalize():f} USD are {longer}exhausted",
+        "budget_forecast": f"is {longer}expected to end above {amount.normalize():f} USD",
     }[alert.kind]
-    if alert.state == "resolved":
-        told = f"is no longer expected to end above {amount.normalize():f} USD"
     verb = "expected" if alert.kind == "budget_forecast" else "spent"
     event = {
-        "event_id": event_id("alert", alert.alert_id, alert.state),
+        "event_id": event_id("alert", alert.alert_id, alert.state, alert.at_us),
         "alert_id": alert.alert_id,
         "project": budget.project,
         "occurred_at": alert.at_us,

@@ -19,7 +19,7 @@ class Answering(Judging):
     def _answer_all(self) -> None:
         waiting = []
         for key, alert in self.book.alerts.items():
-            if alert.firing and not alert.answered:
+            if alert.firing and not alert.answered and not self._awaits_charter(alert):
                 rule = self.tree.rule_for(alert.signal)
                 if rule is not None and not self._silenced(alert, rule):
                     waiting.append((-rule.priority, alert.first_us, key, alert, rule))

@@ -38,6 +38,8 @@ class Alert:
     """When it was noticed, by its own event."""
     first_us: int
     last_us: int
+    charter: int = 0
+    """Revision of the feature's charter that it was noticed under; 0 where that is not said or not waited for."""
     answered: str = ""
     rule: str = ""
     told: list[str] = field(default_factory=list)

@@ -28,6 +28,8 @@ class Desk(Answering):
         that nobody is judged by how long the controller was away."""
         self.at(place)
         if self.book.due_us is not None and self.book.due_us <= place.now_us:
+            for alert in self.book.alerts.values():
+                alert.charter = 0  # nothing waits to be read: what was not heard of by now is not to come
             self._elapse()
             self.settle()
 

@@ -104,6 +104,12 @@ class Ground:
         found = [each for _, each in sorted(self.book.open.items()) if each.feature == feature]
         return [each for each in found if kind in (None, each.kind)]
 
+    def _awaits_charter(self, alert: Alert) -> bool:
+        """Whether an alert was noticed under a charter that is still to be read. Topics are read side by side, and the
+        change that caused an alert must be known before it is judged what to do about it."""
+        known = self._charters.of(alert.feature) if alert.charter else []
+        return alert.charter > (known[-1].revision if known else 0)
+
     def _find(self, alert_id: str, feature: str) -> Alert | None:
         return self.book.alerts.get(f"{alert_id}\x1f{feature}")
 
@@ -151,5 +157,5 @@ class Ground:
         for alert in self.book.alerts.values():
             due.append(alert.last_us + forget_us)
             if alert.firing and not alert.answered:
-                due.append(self._place.now_us + LOOK_AGAIN_US)
+                due.append(self._place.now_us + (0 if self._awaits_charter(alert) else LOOK_AGAIN_US))
         return min(due, default=None)

@@ -14,6 +14,7 @@ KINDS: Final = ("alert", "charter", "policy", "control", "silence", "rules", "ti
 MAX_NAME: Final = 512
 MAX_SCOPE: Final = 32
 MAX_TITLE: Final = 300
+MAX_DIGITS: Final = 18
 
 
 def figure(value: Any) -> float | None:
@@ -23,6 +24,11 @@ def figure(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def revision(value: Any) -> int:
+    """Return the revision of a charter that a text names, 0 for anything else."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS else 0
 
 
 def alert_body(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
@@ -46,6 +52,7 @@ def alert_body(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
         "threshold": figure(value["threshold"]),
         "observed": figure(attributes.get("observed")),
         "expected": figure(attributes.get("expected")),
+        "charter": revision(attributes.get("charter_revision")),
         "said_us": value["occurred_at"],
     }
 
@@ -56,7 +63,7 @@ def alert_in(body: Mapping[str, Any], now_us: int) -> Alert:
         alert_id=body["alert_id"], feature=body["scope"].get("feature", ""), kind=body["kind"],
         severity=body["severity"], scope=body["scope"], title=body["title"], value=body["value"],
         threshold=body["threshold"], observed=body["observed"], expected=body["expected"], firing=body["firing"],
-        said_us=body["said_us"], first_us=now_us, last_us=now_us,
+        said_us=body["said_us"], first_us=now_us, last_us=now_us, charter=body.get("charter", 0),
     )  # fmt: skip
 
 

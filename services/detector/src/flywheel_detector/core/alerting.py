@@ -11,6 +11,7 @@ from flywheel_detector.core.guardrails import GUARDRAIL
 from flywheel_detector.core.off_level import LEAST_TO_RESOLVE, Off
 from flywheel_detector.core.published import (
     SILENCE,
+    TRAFFIC,
     alert_id,
     alert_output,
     changed_before,
@@ -74,7 +75,7 @@ class Alerting:
     def look(self, now_us: int) -> None:
         """Say again what became another; resolve what is over."""
         for about, raised in sorted(self._book.alerts.items()):
-            if raised.kind not in (SILENCE, GUARDRAIL):
+            if raised.kind not in (SILENCE, TRAFFIC, GUARDRAIL):
                 self._look_at(about, raised, now_us)
 
     def _look_at(self, about: str, raised: Raised, now_us: int) -> None:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from flywheel.detect import SilenceDetector
+from flywheel.detect import SilenceDetector, TrafficDetector
 from flywheel.events import event_id
 from flywheel_detector.core.ledger import Cell, Observation
+from flywheel_detector.core.off_level import Off
 
 MAX_NAMES: Final = 16
 """Things whose versions are remembered of a cell: those that had a new one last."""
@@ -74,7 +75,8 @@ class Raised:
 class Book:
     """One feature. Times: ``newest_us`` of its observations, never ahead of their arrival; ``closed_us``: windows up to
     here are closed; ``arrived_us``, ``called_us``: the ledger's time when observations, and calls among them, came.
-    ``bounds``: what the newest charter declares that can be watched, least and largest value by name."""
+    ``bounds``: what the newest charter declares that can be watched, least and largest value by name. ``traffic_off``,
+    ``traffic_way``: while its traffic is not the usual, what is known of that, and whether it is a fall or a rise."""
 
     project: str
     feature: str
@@ -89,6 +91,9 @@ class Book:
     places: dict[str, Place] = field(default_factory=dict)
     alerts: dict[str, Raised] = field(default_factory=dict)
     silence: SilenceDetector = field(default_factory=SilenceDetector)
+    traffic: TrafficDetector = field(default_factory=TrafficDetector)
+    traffic_off: Off | None = None
+    traffic_way: str = ""
 
     @property
     def key(self) -> str:
@@ -108,6 +113,8 @@ class Book:
         plain["places"] = {key: asdict(each) for key, each in self.places.items()}
         plain["alerts"] = {key: asdict(each) for key, each in self.alerts.items()}
         plain["silence"] = self.silence.to_json()
+        plain["traffic"] = self.traffic.to_json()
+        plain["traffic_off"] = None if self.traffic_off is None else self.traffic_off.plain()
         return json.dumps(plain, separators=(",", ":"), sort_keys=True).encode()
 
     @classmethod
@@ -117,6 +124,9 @@ class Book:
         found["places"] = {key: Place(**each) for key, each in found["places"].items()}
         found["alerts"] = {key: Raised(**each) for key, each in found["alerts"].items()}
         found["silence"] = SilenceDetector.from_json(found["silence"])
+        if "traffic" in found:  # a book from before there was any has none
+            found["traffic"] = TrafficDetector.from_json(found["traffic"])
+            found["traffic_off"] = None if found["traffic_off"] is None else Off(*found["traffic_off"])
         return cls(**found)
 
 
@@ -128,5 +138,5 @@ def key_of(*names: str) -> str:
 
 _PLAIN: Final = (
     "project", "feature", "newest_us", "closed_us", "arrived_us", "called_us", "late", "evicted", "charters",
-    "bounds",
+    "bounds", "traffic_way",
 )  # fmt: skip

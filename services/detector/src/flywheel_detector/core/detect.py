@@ -22,6 +22,7 @@ from flywheel_detector.core.ledger import LATEST_US, is_whole, observations_in
 from flywheel_detector.core.measures import ARM_SHARE, SCORE
 from flywheel_detector.core.series import Series
 from flywheel_detector.core.shelf import HOUR_US, Held, Shelf, series_key
+from flywheel_detector.core.volume import Volume
 from flywheel_detector.core.windows import OpenWindows
 
 FORM: Final = 2
@@ -164,10 +165,15 @@ class _Batch:
             guarding = Guarding(
                 book, self._shelf, self._settings.alerts, rails, window_us=self._window_us, outputs=self.outputs
             )
+            volume = Volume(
+                book, self._settings.alerts, window_us=self._window_us, run_length=run_length, outputs=self.outputs
+            )
             book.silence.per_day = round(silences / len(self._books), 9)
-            self._close(book, alerting, guarding, now_us, run_length)
+            calls = self._close(book, alerting, guarding, now_us, run_length)
+            self._spend(sum(volume.take(start_us, count, now_us) for start_us, count in calls))
             alerting.look(now_us)
             guarding.look(now_us)
+            volume.look(now_us)
             alerting.silent(now_us, round(self._settings.idle_s * 1e6))
         if self._shelf.count > self._settings.most_series:
             self._evict()
@@ -188,11 +194,15 @@ class _Batch:
         a_day = max(today, clock["before"])
         return max(LEAST_RUN, a_day * partitions / (LEVEL_SHARE * self._settings.false_alarms_per_day))
 
-    def _close(self, book: Book, alerting: Alerting, guarding: Guarding, now_us: int, run_length: float) -> None:
+    def _close(
+        self, book: Book, alerting: Alerting, guarding: Guarding, now_us: int, run_length: float
+    ) -> list[tuple[int, int]]:
+        """Feed what the windows hold that close now to their series; start and calls of those with calls, in order."""
         idle = now_us - book.arrived_us >= self._settings.idle_s * 1e6
         done_us = book.newest_us - round(self._settings.grace_s * 1e6) - self._window_us + 1
         before_us = max(now_us, book.closed_us) + 1 if idle else done_us
         called: dict[int, int] = {}
+        calls: dict[int, int] = {}
         for start_us, key, window in self._windows.take(book.key, before_us):
             book.closed_us = max(book.closed_us, start_us + self._window_us)
             place = book.places.get(key)
@@ -200,12 +210,13 @@ class _Batch:
                 continue
             if "error_rate" in window.measured:
                 place.count(start_us, window.measured["error_rate"].taken)
+                calls[start_us] = calls.get(start_us, 0) + window.measured["error_rate"].taken
                 newest_us = window.sample("error_rate")[-1].at_us
                 called[start_us] = max(called.get(start_us, 0), newest_us)
             for name in sorted(window.measured):
                 series = self._series(book, key, name)
                 seen, rails = window.sample(name), guarding.rails_of(name)
-                self._clock["today"] = self._clock.get("today", 0) + len(seen) * (DETECTORS + len(rails))
+                self._spend(len(seen) * (DETECTORS + len(rails)))
                 if series.watch(self._state, start_us, seen, run_length) is not None:
                     alerting.found(key, series, now_us)
                 for label in series.hold_to(rails, start_us, seen, run_length):
@@ -214,6 +225,11 @@ class _Batch:
                 self._evict()  # a flood of names must not fill the memory before the others had their turn
         for start_us in sorted(called):
             book.silence.update(called[start_us])
+        return sorted(calls.items())
+
+    def _spend(self, judged: int) -> None:
+        """Count what was judged today, of which the run length is made."""
+        self._clock["today"] = self._clock.get("today", 0) + judged
 
     def _series(self, book: Book, key: str, name: str) -> Series:
         place = book.places[key]

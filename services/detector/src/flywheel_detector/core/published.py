@@ -13,6 +13,7 @@ from flywheel_detector.core.measures import ARM_SHARE, Measure
 
 ALERTS: Final = "alerts"
 SILENCE: Final = "silence"
+TRAFFIC: Final = "traffic"
 _HOUR_US: Final = 3_600_000_000
 MAX_CHANGES: Final = 16
 _SMALL_SHARE: Final = 0.05
@@ -76,7 +77,9 @@ def alert_output(
     attributes: Mapping[str, str],
     threshold: float | None = None,
 ) -> Output:
-    """Return one report of an alert."""
+    """Return one report of an alert. ``charter_revision`` says which charter it was noticed under, so that who acts on
+    it can hear of that charter first."""
+    revision = str(book.charters[-1]["revision"]) if book.charters else ""
     event: dict[str, Any] = {
         "event_id": event_id("detected", raised.alert_id, raised.first_us, raised.reports, state),
         "alert_id": raised.alert_id,
@@ -93,7 +96,7 @@ def alert_output(
         "threshold": threshold,
         "window_start": None if window is None else window[0],
         "window_end": None if window is None else window[1],
-        "attributes": {name: text for name, text in attributes.items() if text},
+        "attributes": {name: text for name, text in {**attributes, "charter_revision": revision}.items() if text},
     }
     return Output(ALERTS, event["subject"], "alert", event)
 
