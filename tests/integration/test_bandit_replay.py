@@ -18,6 +18,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from flywheel.events import Codec, LocalRegistry, event_id, topics
 from flywheel.local.topic_admin import create_topics
 from flywheel.observe import Health, Metrics, load_settings
+from flywheel.policy import compile_policy, parse_charter
+from flywheel.policy.feature_spec import encoder_of
 from flywheel.stream import KafkaBus, Output, Publisher
 from flywheel.testkit.draining import state_digests
 from flywheel_bandit.core import INPUTS
@@ -35,15 +37,23 @@ arms: [{name: strong, model: openai/gpt-4o}, {name: cheap, model: openai/gpt-4o-
 policy: {kind: %s, half_life: 100 outcomes, explore_floor: 0.02}
 attribution_window: 30s
 """
-FEATURES = {"answers": "thompson", "titles": "thompson_gaussian", "tags": "ucb1"}
+CONTEXT = "{name: chars, kind: number, low: 0, high: 100}, {name: language, kind: category, values: [en, de]}"
+FEATURES = {
+    "answers": "thompson", "titles": "thompson_gaussian", "tags": "ucb1",
+    "routes": f"linear_thompson, features: [{CONTEXT}]",
+}  # fmt: skip
 DERIVED = ("llm-outcomes", "arm-summaries", "policies")
 REQUESTS = 600
 
 
+def charter_text(feature: str) -> str:
+    return CHARTER.replace("answers", feature) % FEATURES[feature]
+
+
 def charters() -> list[Output]:
     found = []
-    for feature, kind in FEATURES.items():
-        text = CHARTER.replace("answers", feature) % kind
+    for feature in FEATURES:
+        text = charter_text(feature)
         value = {
             "event_id": event_id("charter", feature), "project": "default", "feature": feature, "occurred_at": T0,
             "revision": 1, "charter_yaml": text, "digest": event_id(text),
@@ -55,6 +65,8 @@ def charters() -> list[Output]:
 def facts(seed: int) -> list[Output]:
     """Requests with missing, repeated, late and disordered parts, over several windows of event time."""
     random = Random(seed)
+    linear = parse_charter(charter_text("routes")).policy
+    encoder = encoder_of(linear.feature_records)
     found: list[tuple[int, Output]] = []
     for number in range(REQUESTS):
         request, at = f"request-{number}", T0 + number * 400_000
@@ -64,6 +76,9 @@ def facts(seed: int) -> list[Output]:
             "policy": feature, "policy_version": 1, "policy_kind": "thompson_beta", "arm": arm, "propensity": 0.5,
             "reason": "policy", "decider": "router",
         })]  # fmt: skip
+        if feature == "routes":
+            context = {"chars": random.uniform(-10, 120), "language": random.choice(["en", "de", "fr", None])}
+            parts[0][3].update(features=list(encoder.encode(context)), encoding=linear.encoding)
         for attempt in range(random.choice([0, 1, 1, 1, 2])):
             parts.append(("llm-calls", "llm_call", at + 1000 * attempt, {
                 "provider": "openai", "request_model": arm, "status": random.choice(["OK", "OK", "ERROR"]),
@@ -173,4 +188,11 @@ async def test_the_log_replayed_twice_gives_the_same_state_and_policies_byte_for
     assert len(policies) == len(FEATURES)
     assert policies == await newest_policies(bootstrap)
     codec = Codec(LocalRegistry.load())
-    assert all(codec.decode(value).value["outcomes"] > 50 for value in policies.values())
+    learned = {key: codec.decode(value).value for key, value in policies.items()}
+    assert all(policy["outcomes"] > 50 for policy in learned.values())
+    by_context = compile_policy(learned[b"default/routes"])
+    chances = {
+        chars: by_context.distribution(0b11, by_context.encode({"chars": chars, "language": "en"})).propensities
+        for chars in (0.0, 100.0)
+    }
+    assert chances[0.0] != chances[100.0], "the policy learned from the vectors, not only from the rewards"

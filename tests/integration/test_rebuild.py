@@ -147,7 +147,8 @@ async def test_a_bandit_that_lost_its_disk_comes_back_to_the_same_states(private
         policies = await newest_policies(bootstrap)
         await recorded(bootstrap)
         outcomes = told_once(url)
-        assert len(joined(lost)) == 4 and len(policies) == 3 and outcomes > 300
+        assert len(joined(lost)) == 4 and outcomes > 300
+        assert len(policies) == 4, "one of them by context: its vectors are in ClickHouse too"
 
         # The disk is gone, Kafka has everything: the service comes back by itself.
         shutil.copytree(state, tmp_path / "kept")

@@ -247,7 +247,7 @@ def test_what_an_arm_earned_before_it_changed_is_forgotten_with_its_context():
 )
 def test_a_charter_that_makes_no_sense_is_refused_with_the_field(old, new, field, words):
     text = CHARTER.replace(old, new).replace(
-        "arms:\n", "".join(["arms:\n", *(f"  - {{name: a{n}, model: m}}\n" for n in range(5))])
+        "arms:\n", "".join(["arms:\n", *(f"  - {{name: a{n}, model: m}}\n" for n in range(9))])
     )
     with pytest.raises(CharterInvalid) as found:
         parse_charter(text)

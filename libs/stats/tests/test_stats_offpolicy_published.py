@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,17 +12,8 @@ from flywheel.stats.estimators import estimate
 from flywheel.stats.logged import Log, Weighed
 from flywheel.stats.offpolicy import evaluate
 from flywheel.stats.sequences import bet, stitched
+from flywheel.testkit.open_bandit import ITEMS, PUBLISHED, open_bandit_log, thompson_policy
 from flywheel.testkit.recorded import data_folder
-
-Array = NDArray[np.float64]
-
-# Beta priors of the Thompson sampling policy that gathered the men's campaign, as the data set publishes them.
-ALPHA = (47, 8, 62, 142, 3, 6, 100, 48, 23, 71, 61, 13, 16, 518, 30, 7, 4, 23, 8, 10, 11, 11, 18, 121, 11, 4, 32, 30, 9,
-         22, 6, 23, 5, 54)  # fmt: skip
-BETA = (12198, 3566, 15993, 35522, 2367, 3100, 24665, 13210, 7061, 18061, 17449, 5644, 6787, 111326, 8776, 3334, 2271,
-        7389, 2659, 3665, 4724, 3561, 5085, 27407, 4601, 2923, 8897, 8654, 4000, 6580, 3174, 6766, 2602,
-        14506)  # fmt: skip
-POSITIONS = 3
 
 
 def test_vowpal_wabbits_sequence_to_the_digit_and_betting_within_it() -> None:
@@ -35,35 +25,22 @@ def test_vowpal_wabbits_sequence_to_the_digit_and_betting_within_it() -> None:
     assert low < ours[0] < ours[1] < high
 
 
-@pytest.fixture(scope="module")
-def thompson() -> Array:
-    """Probability of each item at each position (34, 3), as published: counted over 100,000 draws of a fixed seed."""
-    draws = np.random.RandomState(12345).beta(ALPHA, BETA, size=(100_000, len(ALPHA)))
-    top = np.argsort(draws, axis=1)[:, ::-1][:, :POSITIONS]
-    return np.stack([np.bincount(top[:, p], minlength=len(ALPHA)) / len(draws) for p in range(POSITIONS)], axis=1)
-
-
-def logged(policy: str) -> tuple[Log, NDArray[np.int64]]:
+def logged(policy: Literal["random", "bts"]) -> tuple[Log, NDArray[np.int64]]:
     folder = data_folder()
-    path = None if folder is None else folder / "obd_sample" / policy / "men.csv"
-    if path is None or not Path(path).exists():
+    if folder is None or not (folder / "obd_sample").exists():
         pytest.skip("the shared data folder is absent")
-    with path.open(newline="") as lines:
-        rows = [(int(r["item_id"]), int(r["position"]), float(r["click"]), float(r["propensity_score"])) for r in
-                csv.DictReader(lines)]  # fmt: skip
-    item, position = np.array([r[0] for r in rows]), np.array([r[1] for r in rows]) - 1
-    click, propensity = np.array([r[2] for r in rows]), np.array([r[3] for r in rows])
-    return Log(click, item, propensity, None, np.zeros((len(rows), 0))), position
+    shown = open_bandit_log(folder, policy)
+    return Log(shown.click, shown.item, shown.propensity, None, np.zeros((len(shown.item), 0))), shown.position
 
 
 @pytest.mark.data
-def test_thompson_sampling_on_uniform_logs(thompson: Array) -> None:
+def test_thompson_sampling_on_uniform_logs() -> None:
     log, position = logged("random")
-    weighed = Weighed(log, thompson[:, position].T)
+    weighed = Weighed(log, thompson_policy()[:, position].T)
     found = evaluate(log, weighed.target, low=0.0, high=1.0)
     by_name = {one.name: one for one in found.estimates}
-    assert by_name["ips"].value == pytest.approx(0.004534, abs=5e-7)
-    assert by_name["snips"].value == pytest.approx(0.004604, abs=5e-7)
+    assert by_name["ips"].value == pytest.approx(PUBLISHED["random", "ips"], abs=5e-7)
+    assert by_name["snips"].value == pytest.approx(PUBLISHED["random", "snips"], abs=5e-7)
     assert found.diagnosis.mean_weight == pytest.approx(0.9847, abs=5e-5)
     assert found.diagnosis.effective == pytest.approx(2467, abs=0.5)
     assert found.diagnosis.largest_weight == pytest.approx(10.7, abs=0.05)
@@ -77,10 +54,10 @@ def test_thompson_sampling_on_uniform_logs(thompson: Array) -> None:
 @pytest.mark.data
 def test_a_uniform_policy_on_thompson_samplings_logs() -> None:
     log, _ = logged("bts")
-    weighed = Weighed(log, np.full((len(log.arm), len(ALPHA)), 1 / len(ALPHA)))
-    ips, snips = estimate(weighed, np.zeros((len(log.arm), len(ALPHA))), low=0.0, high=1.0, names=("ips", "snips"))
-    assert ips.value == pytest.approx(0.003009, abs=5e-7)
-    assert snips.value == pytest.approx(0.003189, abs=5e-7)
+    weighed = Weighed(log, np.full((len(log.arm), ITEMS), 1 / ITEMS))
+    ips, snips = estimate(weighed, np.zeros((len(log.arm), ITEMS)), low=0.0, high=1.0, names=("ips", "snips"))
+    assert ips.value == pytest.approx(PUBLISHED["bts", "ips"], abs=5e-7)
+    assert snips.value == pytest.approx(PUBLISHED["bts", "snips"], abs=5e-7)
     found = evaluate(log, weighed.target, low=0.0, high=1.0)
     assert found.diagnosis.effective == pytest.approx(656, abs=0.5)
     assert found.diagnosis.largest_weight == pytest.approx(178, abs=0.5)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from flywheel.events import Codec, LocalRegistry, event_id
+from flywheel.policy import compile_policy
+from flywheel.policy.moments import MomentSummary
 from flywheel.stream import Event, RawRecord
 from flywheel.testkit.dict_state import DictState
-from flywheel_bandit.core import CharterBook
+from flywheel_bandit.core import CharterBook, PolicyFold
 
 T0 = 1_750_000_000_000_000
 CHARTER = """
@@ -23,6 +26,16 @@ arms:
   - {name: cheap, model: openai/gpt-4o-mini}
 policy: {kind: thompson, half_life: 50 outcomes, explore_floor: 0.02}
 attribution_window: 60s
+"""
+LARGEST = """
+feature: answers
+quality: {user.thumb: 1.0}
+arms:
+policy:
+  kind: linear_thompson
+  features:
+    - {name: chars, kind: number, low: 0, high: 100}
+    - {name: question, kind: text, buckets: 29}
 """
 _TOPICS = {
     "decision": "llm-decisions",
@@ -83,6 +96,37 @@ class Facts:
     def judged(self, request: str, at_s: float, score: float | None, **more: Any) -> Event:
         fact = {**_base("evaluation", request, at_s), "evaluator": "judge", "score": score}
         return self.event("evaluation", {**fact, **more})
+
+    def largest(self) -> Largest:
+        """What a charter at its bound makes of ten years, every sum as wide as it may be."""
+        arms = "".join(f"  - {{name: a{n}, model: m}}\n" for n in range(8))
+        charter = LARGEST.replace("arms:\n", f"arms:\n{arms}")
+        policy = dict(PolicyFold().fold(0, [self.charter(charter)], self.State()).outputs[-1].value)
+        slots, newest = len(compile_policy(policy).encode({})), (T0 + 10 * 366 * 86_400_000_000) >> 16
+        random, moments = np.random.default_rng(1), MomentSummary(newest=newest)
+        units = {newest - (1 << level) - step * (1 << level) // 8 for level in range(34) for step in range(8)}
+        spans = {moments.span_of(unit) for unit in units if unit >= T0 >> 16}
+        rows = [
+            (span, f"a{arm}", tuple(random.integers(1 << 61, 1 << 62, (slots + 1) * (slots + 2) // 2).tolist()))
+            for span in sorted(spans)
+            for arm in range(8)
+        ]
+        value = {
+            "event_id": "e", "project": "p", "feature": "f", "shard": 0, "occurred_at": T0, "charter_revision": 1,
+            "outcomes": 1,
+            "buckets": [{"bucket": newest << 6, "arm": "a0", "n": 1, "sum_nano": "0", "sumsq_atto": "0"}],
+            "moments": [{"bucket": span, "arm": arm, "sums": list(sums)} for span, arm, sums in rows],
+        }  # fmt: skip
+        return Largest(charter, policy, MomentSummary.from_rows(newest, rows), value)
+
+
+class Largest(NamedTuple):
+    """A charter at its bound, its first policy, and a shard's sums of ten years with the event that carries them."""
+
+    charter: str
+    policy: dict[str, Any]
+    moments: MomentSummary
+    summary: dict[str, Any]
 
 
 def _at(seconds: float) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flywheel.events import Codec, LocalRegistry
-from flywheel.policy import DecideRequest, compile_policy, decide, decision_event, parse_charter
-from flywheel.policy.moments import MomentSummary
+from flywheel.events import Codec, LocalRegistry, topics
+from flywheel.local.topic_admin import topic_settings
+from flywheel.policy import CharterInvalid, DecideRequest, compile_policy, decide, decision_event, parse_charter
 from flywheel.stream import Event, RawRecord, Reject
 from flywheel_bandit.core import OutcomeFold, PolicyFold
+from flywheel_bandit.core.learned import moments_of
 
 CHARTER = """
 feature: answers
@@ -157,26 +157,13 @@ def test_without_features_nothing_of_it_is_in_state_summary_or_policy(facts):
     assert not {"linear", "features", "encoding"} & policy.keys()
 
 
-def test_the_largest_summary_and_policy_that_a_charter_may_ask_for_stay_below_a_megabyte(facts):
-    arms = "\n".join(f"  - {{name: a{n}, model: m}}" for n in range(4))
-    buckets = "kind: text, buckets: 29"
-    text = CHARTER[: CHARTER.index("arms:")] + f"arms:\n{arms}\n" + CHARTER[CHARTER.index("policy:") :]
-    text = text.replace("kind: category, values: [en]", buckets)
-    charter = parse_charter(text)
-    compiled = compile_policy(first_policy(facts, text))
-    random, moments = np.random.default_rng(1), MomentSummary()
-    size = len(compiled.encode({}))
-    assert size == 32 and len(charter.arms) == 4
-    year, most = 366 * 86_400_000_000 >> 16, 1_000_000
-    for unit in [*range(0, year, year // 4000), *(year - (1 << n) for n in range(28))]:
-        z = np.append(4096, random.integers(-4096, 4096, size)).astype(np.int64)
-        for arm in charter.arms:  # a million outcomes of a kind at once
-            moments._move(unit, arm.name, np.multiply.outer(z, z) * most // 4000)
+def test_the_largest_summary_that_a_charter_may_ask_for_is_within_what_topics_take(facts):
+    largest = facts.largest()
+    assert len(largest.policy["arms"]) == 8 and len(largest.policy["features"]) > 0
     codec = Codec(LocalRegistry.load())
-    rows = [{"bucket": span, "arm": arm, "sums": list(sums)} for span, arm, sums in moments.rows()]
-    value = {
-        "event_id": "e", "project": "p", "feature": "f", "shard": 0, "occurred_at": 1, "charter_revision": 1,
-        "outcomes": 1, "buckets": [], "moments": rows,
-    }  # fmt: skip
-    assert len(codec.encode("arm_summary", value)) < 1_000_000
-    assert len(codec.encode("policy", dict(compiled.event))) < 100_000
+    framed = codec.encode("arm_summary", largest.summary)
+    assert 1_000_000 < len(framed) < int(topic_settings(topics()["arm-summaries"])["max.message.bytes"]) - 10_000
+    assert list(moments_of(codec.decode(framed).value).rows()) == list(largest.moments.rows())
+    assert len(codec.encode("policy", dict(largest.policy))) < 100_000
+    with pytest.raises(CharterInvalid, match="at most 4500"):
+        parse_charter(largest.charter.replace("arms:", "arms:\n  - {name: one-more, model: m}", 1))

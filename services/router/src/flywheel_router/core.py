@@ -4,6 +4,7 @@ version, within the budgets that hold."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from flywheel.policy import OPTIMISM, Arm, CompiledPolicy, DecideRequest, Decision, Outlook, decide, decision_event
@@ -26,6 +27,20 @@ class Option(NamedTuple):
 
     arm: Arm
     cap: int | None
+
+
+class Course:
+    """The arms of a request in order of preference. All but the first are looked up when first asked for: most requests
+    need no other."""
+
+    def __init__(self, chosen: Option, others: Callable[[], tuple[Option, ...]] = tuple) -> None:
+        self.chosen = chosen
+        self._others = others
+
+    @cached_property
+    def options(self) -> tuple[Option, ...]:
+        """All of them."""
+        return (self.chosen, *self._others())
 
 
 class Decider:
@@ -88,8 +103,8 @@ class Decider:
         self._made[key] = decision
         return decision
 
-    def options(self, decision: Decision, request: DecideRequest, now_us: int) -> tuple[Option, ...]:
-        """The chosen arm, and after it those that may serve in its place, likeliest first.
+    def course(self, decision: Decision, request: DecideRequest, now_us: int) -> Course:
+        """The chosen arm, and those that may serve in its place, likeliest first.
 
         In its place may serve what the decision was drawn from. Where a hard budget pays, only arms that fall under the
         same budgets and cost no more than was reserved, with the cap on their output that this takes.
@@ -98,12 +113,17 @@ class Decider:
         chosen = Arm(decision.arm, decision.model, decision.prompt_name, decision.prompt_version, decision.params)
         compiled = self._board.compiled(self._board.get(request.project, request.feature), now_us)
         if compiled is None or compiled.version != decision.policy_version or len(decision.arms) < 2:
-            return (Option(chosen, cap),)
+            return Course(Option(chosen, cap), tuple)
+        return Course(Option(chosen, cap), lambda: self._others(decision, request, compiled, now_us))
+
+    def _others(
+        self, decision: Decision, request: DecideRequest, compiled: CompiledPolicy, now_us: int
+    ) -> tuple[Option, ...]:
         chances = dict(zip(decision.arms, decision.propensities, strict=True))
         caps = self._caps(decision, request, compiled, now_us)
         others = [arm for arm in compiled.arms if arm.name in chances and arm.name in caps]
         others.sort(key=lambda arm: -chances[arm.name])
-        return (Option(chosen, cap), *(Option(arm, caps[arm.name]) for arm in others if arm.name != decision.arm))
+        return tuple(Option(arm, caps[arm.name]) for arm in others if arm.name != decision.arm)
 
     def _caps(
         self, decision: Decision, request: DecideRequest, compiled: CompiledPolicy, now_us: int

@@ -15,16 +15,18 @@ from opentelemetry.trace import SpanKind, Tracer
 from flywheel import observe
 from flywheel.observe import Metrics
 from flywheel.policy import DecideRequest, Decision
-from flywheel_router.core import Decider, Option, Usable
+from flywheel_router.core import Course, Decider, Usable
 from flywheel_router.decision_log import DecisionLog
 from flywheel_router.leases import Leases
 from flywheel_router.reading import read_request
+from flywheel_router.recent import Recent
 from flywheel_router.spending import Unaffordable
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_TRACE: Final = "0" * 32
 _SAMPLED_EVERY: Final = 8
 _WAITED_S: Final = 0.001
+_PROJECTS_KEPT: Final = 1024
 
 
 def wall_clock_us() -> int:
@@ -53,6 +55,7 @@ class DecideService:
         self._tracer = tracer
         self._leases = leases
         self._lease_wait_s = lease_wait_s
+        self._project_keys: Recent[str, bytes] = Recent(_PROJECTS_KEPT)
         self._counts: dict[tuple[str, str, str], int] = {}
         self._asked = 0
 
@@ -136,9 +139,9 @@ class DecideService:
                 self._metrics.observe("lease_wait_seconds", loop.time() - started_s, ended="decided")
             return decided
 
-    def options(self, decision: Decision, request: DecideRequest) -> tuple[Option, ...]:
-        """The chosen arm and those that may serve in its place; see ``Decider.options``."""
-        return self._decider.options(decision, request, wall_clock_us())
+    def course(self, decision: Decision, request: DecideRequest) -> Course:
+        """The chosen arm and those that may serve in its place; see ``Decider.course``."""
+        return self._decider.course(decision, request, wall_clock_us())
 
     def read(self, body: object, traceparent: str | None) -> DecideRequest:
         """A request as deciding would read it; nothing is decided. Raises ``RequestInvalid``."""
@@ -170,7 +173,9 @@ class DecideService:
         each project, cut to 128 bits; as ingest does it, so that decisions and calls of a user meet."""
         if self._user_hash_key is None:
             return None
-        project_key = hmac.digest(self._user_hash_key, project.encode(), "sha256")
+        project_key = self._project_keys.get(project)
+        if project_key is None:
+            project_key = self._project_keys[project] = hmac.digest(self._user_hash_key, project.encode(), "sha256")
         return hmac.digest(project_key, user.encode(), "sha256").hex()[:32]
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from flywheel.budget.money import PICO_PER_USD
@@ -235,6 +236,7 @@ def _text(value: str) -> str:
     return found if isinstance(found, str) else value
 
 
+@lru_cache(1024)  # an arm's parameters are read for every call of it
 def _whole(value: str) -> int | None:
     try:
         found = json.loads(value)

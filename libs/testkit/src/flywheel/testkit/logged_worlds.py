@@ -65,6 +65,7 @@ def _floored(policy: Array, floor: float) -> Array:
 
 _EVEN: Final = np.array([[0.5, 0.6, 0.4], [0.7, 0.3, 0.5]])
 _SPREAD: Final = np.array([[0.55, 0.7, 0.6, 0.3, 0.5], [0.8, 0.6, 0.9, 0.7, 0.5], [0.2, 0.4, 0.3, 0.6, 0.1]])
+_STRAY: Final = np.array([[0.7, 0.6, 0.3]])
 
 WORLDS: Final = (
     World("uniform", 1000, _EVEN, np.full((2, 3), 1 / 3), _floored(_softmax(_EVEN, 50.0), 0.0)),
@@ -74,9 +75,12 @@ WORLDS: Final = (
     World("scores", 800, _SPREAD, _floored(_softmax(_SPREAD, 3.0), 0.05), _softmax(_SPREAD, 12.0), noise=0.5),
     World("learning", 1500, _EVEN, np.full((2, 3), 1 / 3), _softmax(_EVEN, 10.0), learning="softmax", share=0.75),
     World("tied", 1500, np.full((1, 3), 0.5), np.full((1, 3), 1 / 3), np.array([[1.0, 0.0, 0.0]]), "greedy", 0.7),
+    World("lopsided", 3000, np.array([[0.7, 0.6]]), np.array([[0.95, 0.05]]), np.array([[0.0, 1.0]])),
+    World("stray", 5000, _STRAY, np.array([[0.68, 0.3, 0.02]]), np.array([[0.1, 0.5, 0.4]])),
 )  # fmt: skip
-"""Worlds of different difficulty; the last two learn while they log, and in `tied` there is nothing to learn, which is
-where means of adaptively gathered rewards are farthest from normal (Zhang, Janson and Murphy, 2020)."""
+"""Worlds of different difficulty. `learning` and `tied` learn while they log, and in `tied` there is nothing to learn,
+which is where means of adaptively gathered rewards are farthest from normal (Zhang, Janson and Murphy, 2020). In
+`lopsided` one row of twenty counts, twenty times; in `stray` one of fifty does, and the rest count at most twice."""
 
 
 def draw(world: World, runs: int, rng: np.random.Generator) -> Drawn:

@@ -1,16 +1,16 @@
-"""A transport for httpx that is light: HTTP/1.1 connections kept open, parsed by httptools inside asyncio's protocols.
+"""What httpx does for a call and no more: HTTP/1.1 connections kept open, parsed by httptools in asyncio's protocols.
 
 httpx's own transport costs more CPU for a call than deciding, charging and logging it together (``tests/bench`` has the
-figures). This one speaks httpx's interface, so any other transport (a proxy, HTTP/2) can stand in its place. It knows
-requests whose body is there, and no more; redirects, cookies and compression are not its business.
+figures), and its requests, responses and headers as much again as a tenth of it. Here are its errors and its rules for
+certificates. A request is bytes; redirects, cookies, proxies and compression are not its business.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator, Iterable
+from typing import Final, cast
 
 import httptools
 import httpx
@@ -154,22 +154,31 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of an answer; closing it gives the connection back, or breaks it where the body has not ended."""
+class Answer:
+    """An answer of which the head has come; closing it gives the connection back, or breaks it where the body has not
+    ended."""
+
+    __slots__ = ("_connection", "_origin", "_pool", "status")
 
     def __init__(self, connection: _Connection, origin: Origin, pool: Connections) -> None:
         self._connection, self._origin, self._pool = connection, origin, pool
+        self.status = connection.status
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of a lower-case name."""
+        return next((value for found, value in self._connection.headers if found == name), None)
+
+    def body(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises httpx's errors."""
         return self._connection.body()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
+        """Let go of it; a second time does nothing."""
         self._pool.give_back(self._origin, self._connection)
 
 
-class Connections(httpx.AsyncBaseTransport):
-    """The transport. ``extensions["timeout"]["connect"]`` of a request bounds connecting; whoever waits bounds the
-    rest."""
+class Connections:
+    """Connections to any number of servers."""
 
     def __init__(self, verify: ssl.SSLContext | None = None) -> None:
         """``verify``: how certificates are checked; None: as httpx does."""
@@ -177,20 +186,18 @@ class Connections(httpx.AsyncBaseTransport):
         self._used: set[_Connection] = set()
         self._verify = verify
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request. Raises httpx's errors."""
-        url = request.url
-        secure = url.scheme == "https"
-        origin = (secure, url.host, url.port or (443 if secure else 80))
-        connection = self._reused(origin) or await self._connect(origin, request.extensions)
+    async def send(self, origin: Origin, request: bytes, *, connect_timeout_s: float | None = None) -> Answer:
+        """Send a whole request and wait for the head of its answer. Raises httpx's errors; whoever waits sets the
+        bound, but for connecting."""
+        connection = self._reused(origin) or await self._connect(origin, connect_timeout_s)
         self._used.add(connection)
         try:
-            await connection.ask(_written(request))
+            await connection.ask(request)
         except BaseException:
             connection.close()
             self._used.discard(connection)
             raise
-        return httpx.Response(connection.status, headers=connection.headers, stream=_Body(connection, origin, self))
+        return Answer(connection, origin, self)
 
     def give_back(self, origin: Origin, connection: _Connection) -> None:
         """Take a connection back; a second time does nothing."""
@@ -203,7 +210,7 @@ class Connections(httpx.AsyncBaseTransport):
         else:
             connection.close()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Break every connection."""
         for connection in (*self._used, *(each for kept in self._idle.values() for each in kept)):
             connection.close()
@@ -220,13 +227,12 @@ class Connections(httpx.AsyncBaseTransport):
             connection.close()
         return None
 
-    async def _connect(self, origin: Origin, extensions: Any) -> _Connection:
+    async def _connect(self, origin: Origin, timeout_s: float | None) -> _Connection:
         secure, host, port = origin
         if len(self._used) >= _MOST_CONNECTIONS:
             raise httpx.PoolTimeout(f"{_MOST_CONNECTIONS} connections are in use")
         if secure and self._verify is None:
             self._verify = httpx.create_ssl_context(trust_env=False)
-        timeout_s = (extensions.get("timeout") or {}).get("connect")
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
@@ -244,11 +250,25 @@ class Connections(httpx.AsyncBaseTransport):
         return made[1]
 
 
-def _written(request: httpx.Request) -> bytes:
-    """A request as bytes. Raises ``httpx.LocalProtocolError`` for a header that would end the head early."""
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    for name, value in request.headers.raw:
-        if b"\n" in value or b"\r" in value:
+def origin_of(url: httpx.URL) -> Origin:
+    """Where a request to an address goes."""
+    secure = url.scheme == "https"
+    return secure, url.host, url.port or (443 if secure else 80)
+
+
+def head_of(url: httpx.URL, headers: Iterable[tuple[str, str]]) -> bytes:
+    """The head of a POST to an address, up to where the length of its body is said.
+
+    Raises ``httpx.LocalProtocolError`` for a header that would end the head early.
+    """
+    lines = [b"POST %b HTTP/1.1" % url.raw_path, b"host: " + url.netloc]
+    for name, value in headers:
+        if "\n" in value or "\r" in value:
             raise httpx.LocalProtocolError("a header holds a line break")
-        lines.append(name + b": " + value)
-    return b"\r\n".join([*lines, b"", request.content])
+        lines.append(f"{name}: {value}".encode("latin-1"))
+    return b"\r\n".join([*lines, b"content-length: "])
+
+
+def request_of(head: bytes, body: bytes) -> bytes:
+    """A request whose head is known."""
+    return b"%b%d\r\n\r\n%b" % (head, len(body), body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from flywheel.policy import DecideRequest, Decision
-from flywheel_router.core import Option
+from flywheel_router.core import Course, Option
 from flywheel_router.gateway.asking import Asked, upstream_body
 from flywheel_router.gateway.charging import Attempt, call_event
 from flywheel_router.gateway.circuits import Circuits
@@ -22,7 +21,7 @@ from flywheel_router.gateway.planning import Ending, Go, RetryRules, Tried, endi
 from flywheel_router.gateway.providers import FORMAT_OF, Provider, provider_of
 from flywheel_router.gateway.recording import Recorder
 from flywheel_router.gateway.streams import ChatReader, EventTooLong, MessageReader, Reader, Splitter, read_whole
-from flywheel_router.gateway.upstream import Broken, NotReached, Reply, TimedOut, Upstream
+from flywheel_router.gateway.upstream import Broken, NotReached, Reply, Upstream, retry_after_s, whole
 
 MAX_ANSWER_BYTES: Final = 64 << 20
 _MAX_ERROR_BYTES: Final = 64 << 10
@@ -76,7 +75,7 @@ class Exchange:
         asked: Asked,
         request: DecideRequest,
         decision: Decision | None,
-        options: tuple[Option, ...],
+        course: Course,
         *,
         traceparent: str | None,
         deadline_s: float,
@@ -84,7 +83,7 @@ class Exchange:
         """``deadline_s``: by the loop's clock."""
         self._means = means
         self.asked, self.request, self.decision = asked, request, decision
-        self._options = options
+        self._course = course
         self._traceparent = traceparent
         self.deadline_s = deadline_s
         self.reserved = decision is not None and bool(decision.reservations)
@@ -132,7 +131,7 @@ class Exchange:
 
     async def _attempt(self, place: int, attempt: Attempt | None = None) -> Opened:
         attempt = attempt or self._new_attempt(place)
-        option = self._options[place]
+        option = self._option(place)
         opened = Opened(attempt, b"", started_s=time.monotonic())
         provider = self._means.providers.get(attempt.provider)
         circuit = self._means.circuits.of(self._key(option))
@@ -160,7 +159,7 @@ class Exchange:
         try:
             async with asyncio.timeout_at(until_s):
                 return await self._converse(opened, provider)
-        except (TimeoutError, TimedOut):
+        except TimeoutError:
             ended = self._ended(opened, "timeout", "timeout")
         except NotReached as error:
             ended = self._ended(opened, "connect", str(error))
@@ -179,14 +178,14 @@ class Exchange:
         opened.status = reply.status
         opened.chunks = reply.chunks()
         if not 200 <= reply.status < 300:
-            opened.error_body = await _whole(opened.chunks, _MAX_ERROR_BYTES)
-            opened.retry_after_s = _retry_after(reply)
+            opened.error_body = await whole(opened.chunks, _MAX_ERROR_BYTES)
+            opened.retry_after_s = retry_after_s(reply)
             ended = self._ended(opened, ending_of_status(reply.status), f"http_{reply.status}")
             await reply.close()
             return ended
         keep_text = self._means.recorder.content is not None
         if not asked.streaming:
-            opened.whole = await _whole(opened.chunks, MAX_ANSWER_BYTES)
+            opened.whole = await whole(opened.chunks, MAX_ANSWER_BYTES)
             await reply.close()
             opened.attempt.answered = True
             opened.attempt.tally = read_whole(opened.whole, keep_text=keep_text)
@@ -220,7 +219,7 @@ class Exchange:
 
     async def _hedged(self, place: int) -> Opened:
         """An attempt, and where it takes longer than 95 of 100 did, a second one beside it; the first answer wins."""
-        circuit = self._means.circuits.of(self._key(self._options[place]))
+        circuit = self._means.circuits.of(self._key(self._option(place)))
         patience_ms = circuit.percentile_ms(0.95, time.monotonic())
         if patience_ms is None:
             return await self._attempt(place)
@@ -258,7 +257,7 @@ class Exchange:
     # -- how it ended -------------------------------------------------------------------------------------------------
 
     def _new_attempt(self, place: int) -> Attempt:
-        arm = self._options[place].arm
+        arm = self._option(place).arm
         provider, model = provider_of(arm.model) or ("unknown", arm.model or "unknown")
         made = Attempt(len(self.attempts) + 1, arm, provider, model, time.time_ns() // 1000)
         self.attempts.append(made)
@@ -277,7 +276,7 @@ class Exchange:
         recorder, means = self._means.recorder, self._means
         recorder.count(attempt)
         if ending != "unavailable":
-            option = self._options[self._place(attempt)]
+            option = self._option(self._place(attempt))
             change = means.circuits.of(self._key(option)).end(outcome_of(ending), attempt.latency_ms, now_s)
             if change is not None:
                 self._tell(option, change)
@@ -313,13 +312,18 @@ class Exchange:
         return [*tried, Tried(self._place(last.attempt), last.attempt.ending, last.retry_after_s)]
 
     def _place(self, attempt: Attempt) -> int:
-        return next(place for place, option in enumerate(self._options) if option.arm is attempt.arm)
+        if attempt.arm is self._course.chosen.arm:
+            return 0
+        return next(place for place, option in enumerate(self._course.options) if option.arm is attempt.arm)
+
+    def _option(self, place: int) -> Option:
+        return self._course.options[place] if place else self._course.chosen
 
     def _admitted(self) -> list[bool]:
         now_s = time.monotonic()
         return [
             self._callable(option.arm.model) and self._means.circuits.admits(self._key(option), now_s)
-            for option in self._options
+            for option in self._course.options
         ]
 
     def _callable(self, model: str | None) -> bool:
@@ -390,24 +394,3 @@ async def _first_answer(running: list[asyncio.Task[Opened]]) -> Opened:
             if task in done and task.result().attempt.ending == "ok":
                 return task.result()
     return running[0].result()
-
-
-async def _whole(chunks: Any, most_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > most_bytes:
-            raise Broken("answer_too_long")
-        parts.append(chunk)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _retry_after(reply: Reply) -> float:
-    """Seconds that the provider asks to be left alone; what is no number says nothing."""
-    try:
-        milliseconds = reply.header("retry-after-ms")
-        found = float(milliseconds) / 1000 if milliseconds else float(reply.header("retry-after") or 0)
-    except ValueError:
-        return 0.0
-    return 0.0 if math.isnan(found) else min(max(found, 0.0), 3600.0)

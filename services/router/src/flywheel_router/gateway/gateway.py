@@ -12,7 +12,7 @@ from typing import Final
 from flywheel.observe import Metrics
 from flywheel.policy import Arm, CompiledPolicy
 from flywheel_router.board import PolicyBoard
-from flywheel_router.core import NothingUsable, Option
+from flywheel_router.core import Course, NothingUsable, Option
 from flywheel_router.decision_log import LogFull
 from flywheel_router.gateway.asking import Asked, Endpoint
 from flywheel_router.gateway.errors import Refused, of_invalid, of_unaffordable
@@ -58,6 +58,7 @@ class Gateway:
         self._service = service
         self._board = board
         self._paid: Recent[str, bool] = Recent(remembered)
+        self._callable: dict[tuple[str, str, Endpoint], tuple[CompiledPolicy, tuple[tuple[int, str], ...]]] = {}
 
     def check_key(self, headers: Mapping[str, str]) -> None:
         """Refuse a caller who does not show the key, where one is set; in the time it takes to compare it."""
@@ -118,8 +119,8 @@ class Gateway:
                     param="x-request-id", code="request_id_used",
                 )  # fmt: skip
             self._paid[decision.decision_id] = True
-        options = self._service.options(decision, request)
-        return Exchange(self.means, asked, request, decision, options, traceparent=traceparent, deadline_s=deadline_s)
+        course = self._service.course(decision, request)
+        return Exchange(self.means, asked, request, decision, course, traceparent=traceparent, deadline_s=deadline_s)
 
     def _by_name(self, asked: Asked, traceparent: str | None, deadline_s: float) -> Exchange:
         """A model that the caller names: no decision, no reservation; told as a call all the same."""
@@ -136,22 +137,28 @@ class Gateway:
             )
         arm = Arm(asked.model, asked.model, None, None, _NO_PARAMS)
         return Exchange(
-            self.means, asked, request, None, (Option(arm, None),), traceparent=traceparent, deadline_s=deadline_s
+            self.means, asked, request, None, Course(Option(arm, None)), traceparent=traceparent, deadline_s=deadline_s
         )
 
     def _usable(self, compiled: CompiledPolicy, endpoint: Endpoint) -> int:
         """The arms whose provider is declared, speaks the format and is not cut off."""
+        key = (compiled.project, compiled.feature, endpoint)
+        known = self._callable.get(key)
+        if known is None or known[0] is not compiled:
+            known = self._callable[key] = (compiled, self._callable_of(compiled, endpoint))
         now_s = asyncio.get_running_loop().time()
-        wanted, providers, circuits = FORMAT_OF[endpoint], self.means.providers, self.means.circuits
-        mask = 0
-        for place, arm in enumerate(compiled.arms):
-            found = provider_of(arm.model)
-            provider = providers.get(found[0]) if found else None
-            if provider is None or wanted not in provider.formats:
-                continue
-            if circuits.admits(circuit_key(compiled.project, compiled.feature, arm.name, True), now_s):
-                mask |= 1 << place
-        return mask
+        admits = self.means.circuits.admits
+        return sum(bit for bit, circuit in known[1] if admits(circuit, now_s))
+
+    def _callable_of(self, compiled: CompiledPolicy, endpoint: Endpoint) -> tuple[tuple[int, str], ...]:
+        """The arms that can be called at all, a bit each, with the key of the circuit."""
+        wanted, providers = FORMAT_OF[endpoint], self.means.providers
+        found = [(1 << place, arm, provider_of(arm.model)) for place, arm in enumerate(compiled.arms)]
+        return tuple(
+            (bit, circuit_key(compiled.project, compiled.feature, arm.name, True))
+            for bit, arm, named in found
+            if named is not None and named[0] in providers and wanted in providers[named[0]].formats
+        )
 
 
 def made_id() -> str:

@@ -17,7 +17,7 @@ from flywheel_router.gateway.exchange import Exchange, Opened, Relayed, close, t
 from flywheel_router.gateway.gateway import Gateway, made_id
 from flywheel_router.gateway.planning import Ending
 from flywheel_router.gateway.streams import EventTooLong
-from flywheel_router.gateway.upstream import Broken, TimedOut
+from flywheel_router.gateway.upstream import Broken
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -150,7 +150,7 @@ class _Pump:
             tally = opened.attempt.tally
             if tally.failed is not None or not (tally.complete or tally.finish_reason):
                 ending, error_type = "broken", tally.failed or "stream_ended_early"
-        except (TimeoutError, TimedOut):
+        except TimeoutError:
             ending, error_type = "timeout", "deadline"
         except (Broken, EventTooLong) as error:
             ending, error_type = "broken", str(error)[:64]
@@ -208,7 +208,7 @@ class _Pump:
 
     async def _finish(self) -> None:
         """Read the end of the body, so that the connection can be used again."""
-        with contextlib.suppress(TimeoutError, Broken, TimedOut):
+        with contextlib.suppress(TimeoutError, Broken):
             async with asyncio.timeout(_REUSE_S):
                 async for _ in self._opened.chunks:
                     pass

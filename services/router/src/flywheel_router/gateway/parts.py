@@ -21,7 +21,7 @@ from flywheel_router.gateway.http import GatewayApp
 from flywheel_router.gateway.planning import RetryRules
 from flywheel_router.gateway.providers import load_providers
 from flywheel_router.gateway.recording import Recorder
-from flywheel_router.gateway.upstream import HttpxUpstream, Upstream
+from flywheel_router.gateway.upstream import PooledUpstream, Upstream
 from flywheel_router.service import DecideService
 from flywheel_router.settings import RouterSettings
 
@@ -89,7 +89,7 @@ def build_gateway(
         if content.closed is not None:
             logger("router.gateway").error("prompts and answers are dropped", why=content.closed)
     recorder = Recorder(log, metrics, prices.book, content)
-    chosen = upstream or HttpxUpstream()
+    chosen = upstream or PooledUpstream()
     hedged = frozenset(each.strip() for each in settings.gateway_hedge.split(",") if each.strip())
     circuits = CircuitRules(
         window_s=settings.circuit_window_s,
