@@ -1,4 +1,4 @@
-"""How often are bounds, silences, traffic and the mix of requests misjudged? Beside the usual rule of thumb, in the same run.
+"""How often are bounds, silences, traffic and the mix of requests misjudged? Beside the usual rule of thumb.
 
 Bounds: streams of 10,000 figures whose mean is exactly the bound; the share that is said to break it (stated is at most
 n / A = 2.5 %), beside "three standard errors above it over the last 300". Then calls until a broken one is told, beside
@@ -211,7 +211,7 @@ def traffic(days: int, runs: int) -> list[Row]:
 
 
 def to_a_loss(rate: Callable[[Values], Values], burst: int, per_minute: float, run: int) -> tuple[float, float]:
-    """Minutes from a loss at 10 o'clock of the day after the learned ones until it is told, by both; a day where not."""
+    """Minutes from a loss at 10 o'clock of the day after the learned ones until it is told, by both; or a day."""
     rng, begins = np.random.default_rng([SEED, 6, run]), (LEARNED_DAYS * 24 + 10) * 3_600 // WINDOW_S
     counts = windows(rng, rate, LEARNED_DAYS + 2, per_minute, burst)
     counts[begins:] = rng.binomial(counts[begins:] // burst, 1.0 - LOSS) * burst
