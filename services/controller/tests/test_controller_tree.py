@@ -348,5 +348,5 @@ def test_the_default_rules_are_what_the_documentation_says():
     tree = parse_rules(default_rules_text())
     assert [(rule.name, rule.priority) for rule in tree.rules] == [
         ("errors", 100), ("cost", 80), ("refusals", 70), ("quality", 60), ("slow", 50), ("slow-decay", 10),
-        ("silence", 10), ("guardrail", 10), ("gamed-proxy", 10),
+        ("silence", 10), ("traffic", 10), ("guardrail", 10), ("gamed-proxy", 10),
     ]  # fmt: skip

@@ -100,7 +100,8 @@ def _show(found: BudgetPlan) -> None:
 
 def _row(window: WindowPlan, budget: Budget) -> tuple[Any, ...]:
     half = next((told for told in window.foretold if told.share == 0.5), None)
-    said = [f"{_name(alert)} {_clock(alert.at_us)[5:16]}" for alert in window.alerts]
+    told = [each for each in window.alerts if each.state == "firing" or each.kind == "budget_forecast"]
+    said = [f"{_name(alert)} {_clock(alert.at_us)[5:16]}" for alert in told]
     return (
         window.instance,
         window.window.id if window.whole else f"{window.window.id} (part)",
