@@ -46,6 +46,7 @@ def alert_body(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
         "threshold": figure(value["threshold"]),
         "observed": figure(attributes.get("observed")),
         "expected": figure(attributes.get("expected")),
+        "verdict": attributes.get("verdict", "")[:MAX_NAME],
         "said_us": value["occurred_at"],
     }
 
@@ -56,7 +57,7 @@ def alert_in(body: Mapping[str, Any], now_us: int) -> Alert:
         alert_id=body["alert_id"], feature=body["scope"].get("feature", ""), kind=body["kind"],
         severity=body["severity"], scope=body["scope"], title=body["title"], value=body["value"],
         threshold=body["threshold"], observed=body["observed"], expected=body["expected"], firing=body["firing"],
-        said_us=body["said_us"], first_us=now_us, last_us=now_us,
+        said_us=body["said_us"], first_us=now_us, last_us=now_us, verdict=body.get("verdict", ""),
     )  # fmt: skip
 
 
