@@ -21,7 +21,7 @@ rules:
 
 def signal(kind="error_rate", *, severity="critical", scope=None, **figures):
     known = {name: figures.get(name) for name in ("value", "threshold", "observed", "expected")}
-    return Signal(kind, severity, scope or {}, **known)
+    return Signal(kind, severity, scope or {}, **known, verdict=figures.get("verdict", ""))
 
 
 def test_the_rule_of_highest_priority_that_fits_answers():
@@ -45,6 +45,10 @@ def test_the_rule_of_highest_priority_that_fits_answers():
     (signal("latency", observed=2400.0, expected=1000.0), "slow-decay"),
     (signal("quality", observed=0.63, expected=0.8), "quality"),
     (signal("quality", observed=0.65, expected=0.8), "slow-decay"),
+    (signal("quality", observed=0.63, expected=0.8, verdict="quality"), "quality"),
+    (signal("quality", observed=0.63, expected=0.8, verdict="both"), "quality"),
+    (signal("quality", observed=0.63, expected=0.8, verdict="judge"), "judge"),
+    (signal("judge_drift", observed=-0.1, expected=0.0), "judge-drift"),
     (signal("drift"), "slow-decay"),
     (signal("silence"), "silence"),
     (signal("guardrail", value=0.2, threshold=0.05), "guardrail"),
@@ -52,6 +56,14 @@ def test_the_rule_of_highest_priority_that_fits_answers():
 ])  # fmt: skip
 def test_the_default_tree_is_that_of_the_seeds(alert, name):
     assert default_rules().rule_for(alert).name == name
+
+
+def test_a_rule_that_names_no_verdict_answers_any():
+    tree = parse_rules(GOOD.replace("kind: error_rate", "kind: quality"))
+    for verdict in ("judge", "quality", "both", ""):
+        assert tree.rule_for(signal("quality", verdict=verdict, value=0.02)).name == "a"
+    with pytest.raises(RulesInvalid, match="verdict"):
+        parse_rules(GOOD.replace("kind: error_rate", "kind: quality, verdict: jury"))
 
 
 def test_figures_of_an_alert():

@@ -233,9 +233,16 @@ def test_what_teaches_nothing_is_skipped_with_a_reason(facts):
         facts.thumb("r", 0, None),
         facts.call("r", 0, shadow=True),
         facts.decision("s", 0, feature=None),
+        facts.judged("r", 0, 0.1, golden_score=0.9),
     ]
     verdicts = OutcomeFold(facts.book).fold(0, batch, facts.State()).verdicts
-    assert {i: v.reason for i, v in verdicts.items()} == {1: "duplicate", 2: "no_score", 3: "shadow", 4: "no_feature"}
+    assert {i: v.reason for i, v in verdicts.items()} == {
+        1: "duplicate",
+        2: "no_score",
+        3: "shadow",
+        4: "no_feature",
+        5: "golden_probe",
+    }
 
 
 def test_state_is_bounded_requests_are_let_go_and_cannot_come_back(facts):

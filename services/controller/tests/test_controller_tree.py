@@ -215,6 +215,42 @@ def test_quality_down_a_fifth_pauses_what_is_tried_and_slow_decay_is_only_propos
     assert world.controls() == [] and world.told()[-1] == ("action_failed", "firing")
 
 
+def judged(world, at_s, verdict, alert_id="q"):
+    attributes = {"observed": "0.5", "expected": "0.8", "verdict": verdict}
+    world.alert(alert_id, "quality", at_s=at_s, attributes=attributes)
+
+
+def test_no_arm_pays_for_a_judge_who_judges_otherwise(world):
+    world.alert("j", "judge_drift", at_s=30_000, scope={"feature": "support"})
+    judged(world, 30_001, "judge")
+    world.tick(30_100)
+    assert world.controls() == [] and world.steps() == [("propose", "proposed")] * 2
+    assert world.told() == [("action_proposed", "firing")] * 2
+
+
+def test_where_the_answers_are_worse_too_the_arm_is_disabled(world):
+    judged(world, 30_000, "judge")
+    assert world.controls() == []
+    judged(world, 30_120, "both")
+    assert world.controls() == [("disable", ("strong",))]
+
+
+def test_what_was_done_before_the_probes_told_is_taken_back(world):
+    judged(world, 30_000, "")
+    assert world.controls() == [("disable", ("strong",))]
+    judged(world, 30_120, "judge")
+    assert world.controls() == []
+    assert world.steps("undone") == [("disable", "the judge changed, not what it judges")]
+    assert world.steps()[-1] == ("propose", "proposed")
+
+
+def test_it_stays_while_another_alert_still_speaks_for_it(world):
+    judged(world, 30_000, "", "q")
+    judged(world, 30_010, "quality", "other")
+    judged(world, 30_120, "judge", "q")
+    assert world.controls() == [("disable", ("strong",))] and world.steps("undone") == []
+
+
 def test_a_rule_of_higher_priority_takes_over_and_a_lower_one_waits(world):
     scope = {"feature": "support"}
     world.alert("q", "quality", at_s=30_000, scope=scope, attributes={"observed": "0.5", "expected": "0.8"})
@@ -347,6 +383,7 @@ def test_what_makes_no_sense_is_refused_with_its_field(world):
 def test_the_default_rules_are_what_the_documentation_says():
     tree = parse_rules(default_rules_text())
     assert [(rule.name, rule.priority) for rule in tree.rules] == [
-        ("errors", 100), ("cost", 80), ("refusals", 70), ("quality", 60), ("slow", 50), ("slow-decay", 10),
-        ("silence", 10), ("traffic", 10), ("guardrail", 10), ("gamed-proxy", 10),
+        ("errors", 100), ("cost", 80), ("refusals", 70), ("quality", 60), ("slow", 50), ("judge", 20),
+        ("judge-drift", 10), ("slow-decay", 10), ("silence", 10), ("traffic", 10), ("guardrail", 10),
+        ("gamed-proxy", 10),
     ]  # fmt: skip

@@ -317,7 +317,10 @@ OWN_RULES: dict[str, st.SearchStrategy[Any]] = {
 def test_whatever_is_admitted_goes_through_avro_unchanged(
     core: Core, codec: Codec, kind: KindName, data: st.DataObject
 ) -> None:
-    rules, good = core.rules[kind], {"call": call(), "feedback": feedback(), "evaluation": evaluation()}[kind]
+    rules, good = (
+        core.rules[kind],
+        {"call": call(), "feedback": feedback(), "evaluation": evaluation(feature="f")}[kind],
+    )
     declared = {field["name"]: field["type"] for field in codec.schema(rules.kind.event)["fields"]}
     names = data.draw(st.lists(st.sampled_from(sorted(rules.fields & set(declared))), unique=True))
     drawn = {name: data.draw(values_of(name, declared[name]), label=name) for name in names}
@@ -326,6 +329,16 @@ def test_whatever_is_admitted_goes_through_avro_unchanged(
     written = codec.decode(codec.encode(rules.kind.event, event)).value
     for name, value in event.items():
         assert written[name] == value, name
+
+
+def test_a_golden_probe_names_the_feature_whose_evaluator_it_is_for(core: Core) -> None:
+    probe = evaluation(golden_score=0.9, feature="support-answers")
+    assert only(core.admit("evaluation", [probe], NOW_US)).event["golden_score"] == 0.9
+    del probe["feature"]
+    assert [field for field, _ in errors(core.admit("evaluation", [probe], NOW_US))] == ["feature"]
+    assert [field for field, _ in errors(core.admit("evaluation", [evaluation(golden_score=1.1)], NOW_US))] == [
+        "golden_score"
+    ]
 
 
 def batch(core: Core, *items: dict[str, Any]) -> Admission:

@@ -29,7 +29,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
         "output_tokens",
     ),
     "feedback": (*_COMMON, "kind", "value"),
-    "evaluation": (*_COMMON, "evaluator", "score"),
+    "evaluation": (*_COMMON, "evaluator", "score", "golden_score"),
 }  # fmt: skip
 """The fields stage 1 reads; the codec passes over the others."""
 

@@ -25,7 +25,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
         "finish_reason", "decision_id", "policy_version", "variant", "shadow",
     ),
     "decision": (*_COMMON, "policy_version", "arm", "arms", "context"),
-    "evaluation": (*_COMMON, "call_id", "evaluator", "evaluator_version", "score", "passed"),
+    "evaluation": (*_COMMON, "call_id", "evaluator", "evaluator_version", "score", "passed", "golden_score"),
     "feedback": (*_COMMON, "kind", "value"),
 }  # fmt: skip
 """The fields of facts stage 1 reads; the codec passes over the others."""

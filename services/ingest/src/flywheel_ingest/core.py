@@ -146,6 +146,8 @@ class Core:
                 raise _Refused(FieldError(says[0], f"is required where none of {', '.join(says[1:])} is given"))
             if "judge_cost_usd" in event:
                 event["judge_cost_usd"] = _money(event, "judge_cost_usd")
+            if event.get("golden_score") is not None and not event.get("feature"):
+                raise _Refused(FieldError("feature", "is required beside golden_score: whose evaluator is probed"))
         if rules.kind.name != "evaluation":
             event["received_at"] = now_us
 

@@ -111,6 +111,7 @@ _FLOATS: Final = {
     "value": _UNIT,
     "score": _UNIT,
     "sample_prob": _UNIT,
+    "golden_score": _UNIT,
 }
 _INTEGERS: Final = {"attempt": (1, 10_000), "policy_version": (0, 2**62), "tool_calls": (0, 1_000_000)}
 

@@ -17,6 +17,7 @@ from flywheel.policy.strict_yaml import YamlInvalid, problems_of, read_yaml
 
 ActionKind = Literal["rollback", "disable", "cheapest", "pin", "pause", "propose", "escalate"]
 Severity = Literal["info", "warning", "critical"]
+Verdict = Literal["judge", "quality", "both", "unknown"]
 SEVERITIES: Final[dict[str, int]] = {"info": 0, "warning": 1, "critical": 2}
 MAX_RULES: Final = 100
 
@@ -54,13 +55,15 @@ class Bound(_Model):
 
 class When(_Model):
     """Which alerts a rule answers. ``value`` is the figure seen; ``change`` is observed over expected, or, where the
-    alert names neither, value over threshold. ``scope``: dimensions that must have these values."""
+    alert names neither, value over threshold. ``scope``: dimensions that must have these values. ``verdict``: what the
+    alert says explains a score must be one of these; ``unknown`` where it says nothing."""
 
     kind: Annotated[list[str], BeforeValidator(_listed)] = Field(min_length=1, max_length=32)
     severity: Severity = "info"
     scope: dict[str, str] = Field(default_factory=dict)
     value: Bound | None = None
     change: Bound | None = None
+    verdict: Annotated[list[Verdict], BeforeValidator(_listed)] | None = Field(None, min_length=1)
 
 
 class Step(_Model):
@@ -161,6 +164,7 @@ class Signal(NamedTuple):
     threshold: float | None
     observed: float | None
     expected: float | None
+    verdict: str = ""
 
     @property
     def change(self) -> float | None:
@@ -188,6 +192,8 @@ def fits(when: When, alert: Signal) -> bool:
     if alert.kind not in when.kind or SEVERITIES.get(alert.severity, 0) < SEVERITIES[when.severity]:
         return False
     if any(alert.scope.get(name) != value for name, value in when.scope.items()):
+        return False
+    if when.verdict is not None and (alert.verdict or "unknown") not in when.verdict:
         return False
     if when.value is not None and not when.value.holds(alert.value):
         return False

@@ -409,6 +409,7 @@ class Evaluation(EventModel):
     judge_cost_usd: Annotated[Decimal, Field(max_digits=28, decimal_places=12)] | None = None
     sample_prob: float = 1.0
     rubric_version: str | None = None
+    golden_score: float | None = None
 
 
 class Feedback(EventModel):

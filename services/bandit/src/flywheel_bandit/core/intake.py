@@ -65,6 +65,8 @@ def _feedback(value: dict[str, Any]) -> Part | Skip | Reject:
 
 
 def _evaluation(value: dict[str, Any]) -> Part | Skip | Reject:
+    if value["golden_score"] is not None:
+        return Skip("golden_probe")  # it says something about the evaluator, nothing about an arm
     return _quality(value, value["evaluator"], "score", value["score"])
 
 

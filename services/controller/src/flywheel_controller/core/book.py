@@ -45,12 +45,15 @@ class Alert:
     told: list[str] = field(default_factory=list)
     """Why nothing was done about it, as far as that was said."""
     escalations: list[str] = field(default_factory=list)
+    verdict: str = ""
+    """What it says explains a score."""
 
     @property
     def signal(self) -> Signal:
         """What rules look at."""
         return Signal(
-            self.kind, self.severity, self.scope, self.value, self.threshold, self.observed, self.expected
+            self.kind, self.severity, self.scope, self.value, self.threshold, self.observed, self.expected,
+            self.verdict,
         )  # fmt: skip
 
 

@@ -79,6 +79,8 @@ class Desk(Answering):
             for action in answering:
                 action.resolved_us = None
             rule = self.tree.rule_for(alert.signal)
+            if alert.verdict == "judge":
+                self._exonerated(answering)
             if alert.answered == PROPOSED and rule is not None and rule.name != alert.rule:
                 alert.answered, alert.told = "", []  # it became worse, or the rules changed
             return
@@ -90,6 +92,14 @@ class Desk(Answering):
                 action.resolved_us = self._place.now_us
                 if not action.verified and not self._elsewhere(action):
                     self._verified(action, 0.0, "every alert it answers is resolved")
+
+    def _exonerated(self, actions: Sequence[Open]) -> None:
+        """Take back what was done about arms before it was known that it is the judge who changed."""
+        for action in sorted(actions, key=lambda each: each.action_id):
+            causes = [self._find(alert_id, action.feature) for alert_id in action.cause]
+            rules = [self.tree.rule_for(each.signal) for each in causes if each is not None and each.firing]
+            if all(rule is None or rule.name != action.rule for rule in rules):
+                self._end(action, "undone", "the judge changed, not what it judges")
 
     def charter(self, feature_name: str, declared: Declared, default: str, arms: Sequence[KnownArm]) -> bool:
         """Take a charter over; False when it is one of the controller's own or not the newest."""

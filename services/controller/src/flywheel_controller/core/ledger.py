@@ -53,6 +53,7 @@ def alert_body(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
         "observed": figure(attributes.get("observed")),
         "expected": figure(attributes.get("expected")),
         "charter": revision(attributes.get("charter_revision")),
+        "verdict": attributes.get("verdict", "")[:MAX_NAME],
         "said_us": value["occurred_at"],
     }
 
@@ -64,6 +65,7 @@ def alert_in(body: Mapping[str, Any], now_us: int) -> Alert:
         severity=body["severity"], scope=body["scope"], title=body["title"], value=body["value"],
         threshold=body["threshold"], observed=body["observed"], expected=body["expected"], firing=body["firing"],
         said_us=body["said_us"], first_us=now_us, last_us=now_us, charter=body.get("charter", 0),
+        verdict=body.get("verdict", ""),
     )  # fmt: skip
 
 

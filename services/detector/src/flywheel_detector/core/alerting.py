@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from flywheel.stream import Output, StateView
-from flywheel_detector.core.book import Book, Place, Raised
+from flywheel_detector.core.book import Book, Place, Raised, key_of
 from flywheel_detector.core.guardrails import GUARDRAIL
+from flywheel_detector.core.judges import Moved, moved_probes, moved_score, verdict_of
+from flywheel_detector.core.measures import GOLDEN, JUDGE_DRIFT, SCORE
 from flywheel_detector.core.off_level import LEAST_TO_RESOLVE, Off
 from flywheel_detector.core.published import (
     SILENCE,
@@ -26,6 +28,8 @@ from flywheel_detector.core.published import (
 from flywheel_detector.core.series import Series
 from flywheel_detector.core.shelf import Shelf
 
+WHOLE: Final = key_of("", "")
+"""The cell of what concerns a whole feature."""
 RANK: Final = {"info": 0, "warning": 1, "critical": 2}
 FORGOTTEN: Final = "forgotten"
 """Why an alert ended whose series went because there were too many, whether or not there is another by now."""
@@ -57,9 +61,11 @@ class Alerting:
 
     def found(self, place_key: str, series: Series, now_us: int) -> None:
         """A series went off its level: raise its alert, or join the one of the same cause."""
-        kind = "drift" if series.off is not None and series.off.kind == "drift" else series.measure.kind
+        kind = series.measure.kind
+        if series.off is not None and series.off.kind == "drift" and kind != JUDGE_DRIFT:
+            kind = "drift"
         about = f"{place_key}{kind}"
-        if kind == "arm_share":
+        if kind in ("arm_share", JUDGE_DRIFT):
             about += series.measure.name
         raised = self._book.alerts.get(about)
         if raised is not None:
@@ -141,7 +147,7 @@ class Alerting:
         _, observed = _figures(series, off, self._terms.resolve_us)
         verdict = series.mix.told(off.since_us).get("mix_verdict", "")
         moved = abs(observed - raised.said) >= NEWS * abs(off.observed - off.expected)
-        if moved or verdict not in ("", raised.verdict):
+        if moved or verdict not in ("", raised.verdict) or self._blamed(raised) != raised.blamed:
             self._say(raised, series, "firing", now_us)
 
     # -- silence ------------------------------------------------------------------------------------------------------
@@ -219,6 +225,7 @@ class Alerting:
                 "method": "e-detector on sequential ranks", **series.mix.told(off.since_us),
             }  # fmt: skip
             raised.verdict = attributes.get("mix_verdict", "")
+            raised.blamed = attributes["verdict"] = self._blamed(raised)
         output = alert_output(
             book, raised, state=state, now_us=now_us, scope=scope, title=title_of(book, scope, what)[:300],
             detail="" if off is None else f"since {when(off.since_us)}", value=observed, window=window,
@@ -226,6 +233,20 @@ class Alerting:
         )  # fmt: skip
         raised.said_us = now_us
         self._outputs.append(output)
+
+    def _blamed(self, raised: Raised) -> str:
+        """What explains the scores of an alert; where evaluators differ in that, the answers to what they agree on."""
+        found = {self._blame(raised.place, name) for name in raised.measures if name.startswith(SCORE)}
+        return found.pop() if len(found) == 1 else ""
+
+    def _blame(self, place_key: str, score: str) -> str:
+        book, probes = self._book, f"{GOLDEN}{score.removeprefix(SCORE)}"
+        feature_wide = book.places.get(WHOLE)
+        off = self._shelf.series(book.key, place_key, score).off
+        if off is None or off.kind != "level_change" or feature_wide is None or probes not in feature_wide.measures:
+            return ""
+        judge: Moved | None = moved_probes(self._shelf.series(book.key, WHOLE, probes), off.since_us)
+        return verdict_of(moved_score(off, self._terms.resolve_us), judge)
 
     def _explained(self, measure: str) -> str:
         """Shares of the cells in the change of the feature's mean, by their calls."""

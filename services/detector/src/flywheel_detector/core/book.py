@@ -57,7 +57,7 @@ class Place:
 @dataclass(slots=True)
 class Raised:
     """An alert that fires: what it is about, since when, what was last said of it. ``measures``: those off level;
-    ``verdict``: whether it is the mix of requests, as far as that was said."""
+    ``verdict``: whether it is the mix of requests, ``blamed``: whether it is the judge, as far as that was said."""
 
     alert_id: str
     kind: str
@@ -69,6 +69,7 @@ class Raised:
     said: float
     reports: int = 0
     verdict: str = ""
+    blamed: str = ""
 
 
 @dataclass(slots=True)

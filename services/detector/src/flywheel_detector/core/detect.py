@@ -19,7 +19,7 @@ from flywheel_detector.core.book import Book
 from flywheel_detector.core.guarding import Guarding
 from flywheel_detector.core.guardrails import guardrails_of
 from flywheel_detector.core.ledger import LATEST_US, is_whole, observations_in
-from flywheel_detector.core.measures import ARM_SHARE, SCORE
+from flywheel_detector.core.measures import ARM_SHARE, GOLDEN, SCORE
 from flywheel_detector.core.series import Series
 from flywheel_detector.core.shelf import HOUR_US, Held, Shelf, series_key
 from flywheel_detector.core.volume import Volume
@@ -124,7 +124,7 @@ class _Batch:
             taken += 1
             key, place = book.place_of(each.cell)
             book.newest_us, book.arrived_us, place.arrived_us = newest_us, now_us, now_us
-            if not all(name.startswith((SCORE, ARM_SHARE)) for name in each.measured):
+            if not all(name.startswith((SCORE, ARM_SHARE, GOLDEN)) for name in each.measured):
                 book.called_us = now_us
             place.note(each)
             self._windows.window(book.key, start_us, key).add(each)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from flywheel.events import event_id
 from flywheel.stream import Event, Reject, Skip
-from flywheel_detector.core.measures import ARM_SHARE, SCORE
+from flywheel_detector.core.measures import ARM_SHARE, GOLDEN, SCORE
 
 MAX_ID: Final = 512
 MAX_NAME: Final = 128
@@ -29,9 +29,9 @@ MOST: Final = 1e12
 class Fact(NamedTuple):
     """One fact, as far as series need it.
 
-    ``kind``: call, decision or score. ``mark``: 16 hex digits of its id. ``links``: of a call the decision it belongs
-    to, of a score the call it judges, empty where unknown. ``arms``: of a decision the arms it chose from. ``seen``:
-    what else it says of how it came about, e.g. the model that really answered. ``measured``: values by measure.
+    ``kind``: call, decision, score or probe. ``mark``: 16 hex digits of its id. ``links``: of a call the decision it
+    belongs to, of a score the call it judges, empty where unknown. ``seen``: what else it says of how it came about,
+    e.g. the model that really answered. ``measured``: values by measure.
     ``classes``: of a decision the values of its context that are short enough to be categories.
     """
 
@@ -137,7 +137,19 @@ def _evaluation(value: Mapping[str, Any]) -> Fact | Skip | Reject:
     score = value["score"]
     if score is None and value["passed"] is not None:
         score = float(value["passed"])
-    return _score(value, "evaluator", "score", score)
+    fact, golden = _score(value, "evaluator", "score", score), value["golden_score"]
+    return fact if golden is None or not isinstance(fact, Fact) else _probe(fact, golden)
+
+
+def _probe(fact: Fact, golden: float) -> Fact | Skip | Reject:
+    """A golden probe: of no call and no arm, only of who judges for a feature."""
+    if not fact.feature:
+        return Skip("no_feature")
+    if not 0.0 <= golden <= 1.0:
+        return Reject("out_of_range", "golden_score", f"{golden} lies outside 0 to 1")
+    ((name, score),) = fact.measured.items()
+    measured = {f"{GOLDEN}{name.removeprefix(SCORE)}": 1.0 + score - golden}
+    return fact._replace(kind="probe", links="", measured=measured)
 
 
 def _feedback(value: Mapping[str, Any]) -> Fact | Skip | Reject:

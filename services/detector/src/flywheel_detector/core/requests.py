@@ -52,7 +52,7 @@ class Request:
     def released(self, before_us: int) -> list[Fact]:
         """Take out the facts that wait for nothing more, or are older than a time, with what they lacked filled in."""
         out: list[Fact] = []
-        for kind in ("decision", "call", "score"):
+        for kind in ("decision", "call", "score", "probe"):
             for fact in [each for each in self.waiting if each.kind == kind]:
                 found = self._completed(fact, late=fact.at_us < before_us)
                 if found is not None:
@@ -70,6 +70,8 @@ class Request:
             if not (fact.arm and fact.feature) and fact.links and known is None and not late:
                 return None
             return _filled(fact, known)
+        if fact.kind == "probe":
+            return fact
         judged = [each for each in self.calls if fact.links in ("", each.mark)]
         if not judged and not late:
             return None

@@ -12,10 +12,12 @@ from typing import Final
 from flywheel.detect import LevelDetector
 from flywheel.stream import StateView
 from flywheel_detector.core.book import key_of
-from flywheel_detector.core.measures import measure_of
+from flywheel_detector.core.measures import GOLDEN, measure_of
 from flywheel_detector.core.series import Glance, Series, drop_series, glance_of, read_series
 
 HOUR_US: Final = 3_600_000_000
+PROBE_WARM_UP: Final = 64
+"""Probes come rarely, and have no slow swing that must show before bets begin."""
 
 Held = OrderedDict[tuple[int, str], Series]
 
@@ -59,7 +61,8 @@ class Shelf:
         held = self._held.pop((self._shard, key), None)
         if stored is not None and held is not None and held.stored == stored:
             return held
-        fresh = LevelDetector(warm_up=self._warm_up, salt=key)
+        warm_up = min(self._warm_up, PROBE_WARM_UP) if measure.startswith(GOLDEN) else self._warm_up
+        fresh = LevelDetector(warm_up=warm_up, salt=key)
         if stored is None:
             self.count += 1
             return Series(key, measure_of(measure), fresh)

@@ -153,6 +153,7 @@ EVALUATION_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
 EVALUATION_KIND: Final = ("flywheel.evaluation.kind",)
 EVALUATION_NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "sample_prob": ("flywheel.evaluation.sample_prob",),
+    "golden_score": ("flywheel.evaluation.golden_score",),
     "judge_cost_usd": ("flywheel.evaluation.judge_cost_usd",),
 }
 FEEDBACK_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
