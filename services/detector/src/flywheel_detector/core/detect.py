@@ -24,7 +24,7 @@ from flywheel_detector.core.series import Series
 from flywheel_detector.core.shelf import HOUR_US, Held, Shelf, series_key
 from flywheel_detector.core.windows import OpenWindows
 
-FORM: Final = 2
+FORM: Final = 3
 """Of the state; another one when what the tables hold changes."""
 DETECTORS: Final = 2
 """Of each series: its level and its spread; one more for each bound that it is held to."""
