@@ -120,6 +120,15 @@ def test_a_constant_by_which_all_is_moved_or_stretched_changes_no_alarm():
     assert plain
 
 
+def test_after_a_gap_the_level_before_it_is_of_no_use():
+    near = NearLevel()
+    for place in range(60):
+        near.update(MONDAY_US + place * 60_000_000, 5.0)
+    assert near.level == pytest.approx(5.0)
+    near.update(MONDAY_US + DAY_US // 4, 9.0)
+    assert near.level is None
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=60, max_size=300), st.integers(1, 40))
 def test_the_level_lately_is_that_of_a_full_block(values, length):

@@ -91,6 +91,7 @@ class LevelDetector(Stateful):
             self.turns_to = wanted
         base = self._base(wanted, at_us)
         if self.turning.count >= self.turning.warm_up:
+            self.turning.run_length = self.changes.run_length
             self.changes, self.basis, self.turning = self.turning, wanted, None
             self.spread.forget()
         elif base is not None:

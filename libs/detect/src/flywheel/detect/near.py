@@ -17,20 +17,19 @@ BLOCKS: Final = 32
 
 class NearLevel(Stateful):
     """The mean of the block of observations before the one that is being filled: of 25 at one observation a minute
-    (25 minutes), of 200 at one a second (3 minutes)."""
+    (25 minutes), of 200 at one a second (3 minutes). After a gap of more than two blocks' time it begins anew."""
 
-    __slots__ = ("count", "first_us", "levels", "sizes", "total")
+    __slots__ = ("count", "first_us", "last_us", "levels", "sizes", "span_us", "total")
 
     def __init__(self) -> None:
-        self.levels: list[float] = []
-        self.sizes: list[int] = []
+        self.last_us = 0
         self.begin()
 
     def begin(self, level: float | None = None) -> None:
         """Begin anew, at a level where one is known."""
-        self.levels = [] if level is None else [level]
-        self.sizes = [] if level is None else [0]
-        self.count, self.total, self.first_us = 0, 0.0, 0
+        self.levels: list[float] = [] if level is None else [level]
+        self.sizes: list[int] = [] if level is None else [0]
+        self.count, self.total, self.first_us, self.span_us = 0, 0.0, 0, 0
 
     @property
     def level(self) -> float | None:
@@ -39,6 +38,9 @@ class NearLevel(Stateful):
 
     def update(self, at_us: int, value: float) -> None:
         """Take in an observation."""
+        if self.span_us and at_us - self.last_us > 2 * self.span_us:
+            self.begin()
+        self.last_us = at_us
         if not self.count:
             self.first_us = at_us
         self.count += 1
@@ -46,6 +48,7 @@ class NearLevel(Stateful):
         if self.count >= LEAST and self.count * (at_us - self.first_us) >= REACH * DAY_US:
             self.levels = [*self.levels[1 - BLOCKS :], self.total / self.count]
             self.sizes = [*self.sizes[1 - BLOCKS :], self.count]
+            self.span_us = at_us - self.first_us
             self.count, self.total = 0, 0.0
 
     def of_last(self, length: int) -> tuple[float, float]:
