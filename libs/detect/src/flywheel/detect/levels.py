@@ -6,7 +6,7 @@ from typing import ClassVar, Final, Literal
 
 from flywheel.detect.alarms import Alarm
 from flywheel.detect.edetector import RUN_LENGTH, Change, ChangeDetector
-from flywheel.detect.near import NearLevel
+from flywheel.detect.near import ALLOWANCE, NearLevel
 from flywheel.detect.season import DailySeason
 from flywheel.detect.state import Stateful
 
@@ -86,8 +86,10 @@ class LevelDetector(Stateful):
             self.turning = None
             return
         if self.turning is None or self.turns_to != wanted:
-            changes = self.changes
-            self.turning = ChangeDetector(run_length=changes.run_length, warm_up=changes.warm_up, salt=changes.salt)
+            self.turning = ChangeDetector(
+                run_length=self.changes.run_length, warm_up=self.changes.warm_up, salt=self.changes.salt,
+                allowance=ALLOWANCE if wanted == "near" else 1.0,
+            )  # fmt: skip
             self.turns_to = wanted
         base = self._base(wanted, at_us)
         if self.turning.count >= self.turning.warm_up:

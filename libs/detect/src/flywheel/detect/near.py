@@ -7,17 +7,20 @@ from typing import Final
 from flywheel.detect.season import DAY_US
 from flywheel.detect.state import Stateful
 
-REACH: Final = 0.45
-"""Of a day: what the number of a block's observations times its time comes to, so n = √(0.45 · observations a day). A
+REACH: Final = 0.9
+"""Of a day: what the number of a block's observations times its time comes to, so n = √(0.9 · observations a day). A
 level that swings by a standard deviation either way within a day moves so little in that time that a quarter of the day
-holds some 2 nats of evidence of a change, at any rate; a jump of δ deviations holds 0.4 n δ² until it is the level."""
+holds some 2 nats of evidence of a change, at any rate; a jump of δ deviations holds 0.2 n δ² until it is the level."""
+ALLOWANCE: Final = 2.0
+"""The over-dispersion of differences from it: the level errs as much as the mean of a block, so a sum of m ≤ n of them
+varies by m + m² / n, at most twice as much as of m independent ones."""
 LEAST: Final = 4
 BLOCKS: Final = 32
 
 
 class NearLevel(Stateful):
-    """The mean of the block of observations before the one that is being filled: of 25 at one observation a minute
-    (25 minutes), of 200 at one a second (3 minutes). After a gap of more than two blocks' time it begins anew."""
+    """The mean of the block of observations before the one that is being filled: of 36 at one observation a minute
+    (36 minutes), of 280 at one a second (5 minutes). After a gap of more than two blocks' time it begins anew."""
 
     __slots__ = ("count", "first_us", "last_us", "levels", "sizes", "span_us", "total")
 
