@@ -44,10 +44,12 @@ class ChangeDetector(Stateful):
     Rinaldo 2023, theorem 2.4; Ville's inequality for M − n). Exact for independent observations of any law; for
     dependent ones as good as whitening and κ are, which the benchmark measures.
 
-    An alarm makes the detector forget: what comes next is the new normal. Its first ``warm_up`` only teach.
+    An alarm makes the detector forget: what comes next is the new normal. Its first ``warm_up`` only teach. κ is
+    ``allowance`` at least.
     """
 
     __slots__ = (
+        "allowance",
         "count",
         "cusums",
         "dispersion",
@@ -71,17 +73,20 @@ class ChangeDetector(Stateful):
         "whitener": Whitener,
     }
 
-    def __init__(self, *, run_length: float = RUN_LENGTH, warm_up: int = WARM_UP, salt: str = "") -> None:
+    def __init__(
+        self, *, run_length: float = RUN_LENGTH, warm_up: int = WARM_UP, salt: str = "", allowance: float = 1.0
+    ) -> None:
         self.run_length = run_length
         self.warm_up = warm_up
         self.salt = salt
+        self.allowance = allowance
         self.forget()
 
     def forget(self) -> None:
         """Start anew: what comes next is the normal state of things."""
         self.reference = GrowingReference(self.salt)
         self.whitener, self.dispersion, self.few = Whitener(), Overdispersion(), FewValues()
-        self.factors: list[float] = [1.0, 1.0]
+        self.factors: list[float] = [self.allowance] * 2
         self.score = 0.0
         self.count = 0
         self.total = 0.0
@@ -150,9 +155,9 @@ class ChangeDetector(Stateful):
         self.total += value
         if self.count % FRESH == 0:
             # One interval late, so that a change under way does not talk its own evidence down.
-            self.factors = [self.factors[1], self.dispersion.factor]
+            self.factors = [self.factors[1], max(self.dispersion.factor, self.allowance)]
         if self.count == self.warm_up:
-            self.factors = [self.dispersion.factor] * 2
+            self.factors = [max(self.dispersion.factor, self.allowance)] * 2
 
     def _restart_reference(self) -> None:
         """Values turned out to be many: ranks are of innovations from here on, and bets start again."""

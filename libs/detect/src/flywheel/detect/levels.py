@@ -1,11 +1,12 @@
-"""Level changes and drift of one series: the e-detectors on what the season leaves."""
+"""Level changes and drift of one series: the e-detectors on what the day's swing leaves."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from flywheel.detect.alarms import Alarm
-from flywheel.detect.edetector import RUN_LENGTH, ChangeDetector
+from flywheel.detect.edetector import RUN_LENGTH, Change, ChangeDetector
+from flywheel.detect.near import ALLOWANCE, NearLevel
 from flywheel.detect.season import DailySeason
 from flywheel.detect.state import Stateful
 
@@ -13,53 +14,105 @@ WARM_UP: Final = 256
 """Twice the change detector's own, so that a slow swing shows in the over-dispersion before bets begin."""
 MOST_TIMES: Final = 2_048
 
+Basis = Literal["plain", "near", "season"]
+
 
 class LevelDetector(Stateful):
     """Alarms when the level or the spread of a series is another than it was, at a stated rate of false alarms.
 
-    Both are watched on what the daily season leaves, once it is known and predicts better than the level; when that
-    turns, both start anew. The spread is that of the absolute normal scores of the level's ranks, which are
-    independent while nothing changes, as deviations from an estimated mean are not. It is watched where a series
-    has more than 12 different values: from when two days tell whether there is a season, as a day's swing is a
-    drift until then, and of a seasonal one from the seventh day on, as deviations shrink while the season is
-    learned. Each of the two errs at most as often as ``ChangeDetector`` says.
+    What is judged, the basis, is a value's difference from the shape of the day (``season``), which is 0 where there is
+    none. Two days must have been seen to know it; until then a swing within the day is not to be told from a change
+    that lasts, so it is the difference from the level a little while before (``near``), which tells jumps. A series
+    of at most 12 different values (errors, grades) is judged as it is (``plain``), but for a season that is beyond
+    doubt. When the basis turns, the one before is judged until the detector on the new one is warm.
+
+    The spread is that of the absolute normal scores of the level's ranks, which are independent while nothing changes,
+    as deviations from an estimated mean are not. It is watched where a series has more than 12 different values, from
+    when two days tell that there is no season, and of a seasonal one from the seventh day on, as deviations shrink
+    while the season is learned. Each of the two errs at most as often as ``ChangeDetector`` says.
     """
 
-    __slots__ = ("changes", "season", "seasonal", "spread", "times")
-    PARTS: ClassVar = {"changes": ChangeDetector, "season": DailySeason, "spread": ChangeDetector}
+    __slots__ = ("basis", "changes", "many", "near", "season", "spread", "times", "turning", "turns_to")
+    PARTS: ClassVar = {
+        "changes": ChangeDetector,
+        "near": NearLevel,
+        "season": DailySeason,
+        "spread": ChangeDetector,
+        "turning": ChangeDetector,
+    }
 
     def __init__(self, *, run_length: float = RUN_LENGTH, warm_up: int = WARM_UP, salt: str = "") -> None:
-        self.season = DailySeason()
+        self.season, self.near = DailySeason(), NearLevel()
         self.changes = ChangeDetector(run_length=run_length, warm_up=warm_up, salt=salt)
         self.spread = ChangeDetector(run_length=run_length, warm_up=warm_up, salt=f"{salt}/spread")
-        self.seasonal = False
+        self.basis: Basis = "plain"
+        self.turning: ChangeDetector | None = None
+        self.turns_to: Basis = "plain"
+        self.many = False
         self.times: list[int] = []
 
     def expected(self, at_us: int) -> float | None:
-        """What is usual at a time: the season's value where it is of use, else the level; None at first."""
-        usual = self.season.expected(at_us) if self.seasonal else None
-        return usual if usual is not None else self.season.level if self.season.total else None
+        """What is usual at a time: the level and what the shape of the day adds to it, if that is of use; None at
+        first."""
+        if not self.season.total:
+            return None
+        return self.season.level + (self.season.shape(at_us) if self.season.known else 0.0)
 
     def update(self, at_us: int, value: float) -> Alarm | None:
         """Take in an observation, a finite number, at a time (microseconds since the epoch)."""
-        usual = self.season.expected(at_us)
-        found = None if self.seasonal and usual is None else self._watch(at_us, value, usual)
+        self._remember(at_us)
+        self._turn(at_us, value)
+        found = self._watch(at_us, value)
         self.season.update(at_us, value)
-        self._switch()
+        if not self.season.known or self.basis == "near":
+            self.near.update(at_us, value)
         return found
 
-    def _watch(self, at_us: int, value: float, usual: float | None) -> Alarm | None:
-        base = usual if self.seasonal and usual is not None else 0.0
-        self._remember(at_us)
+    def forget(self) -> None:
+        """What comes is the normal level; the shape of the day is still known."""
+        self.changes.forget()
+        self.spread.forget()
+        self.near.begin()
+        self.season.move(0.0)
+        self.turning = None
+
+    def _turn(self, at_us: int, value: float) -> None:
+        """Warm a detector on the basis that is now the right one, and judge by it once it is warm."""
+        self.many = self.many or (self.basis == "plain" and not self.changes.few.holds)
+        wanted: Basis = "near" if self.many else "plain"
+        if self.season.useful or (self.many and self.season.known):
+            wanted = "season"
+        if wanted == self.basis:
+            self.turning = None
+            return
+        if self.turning is None or self.turns_to != wanted:
+            self.turning = ChangeDetector(
+                run_length=self.changes.run_length, warm_up=self.changes.warm_up, salt=self.changes.salt,
+                allowance=ALLOWANCE if wanted == "near" else 1.0,
+            )  # fmt: skip
+            self.turns_to = wanted
+        base = self._base(wanted, at_us)
+        if self.turning.count >= self.turning.warm_up:
+            self.turning.run_length = self.changes.run_length
+            self.changes, self.basis, self.turning = self.turning, wanted, None
+            self.spread.forget()
+        elif base is not None:
+            self.turning.update(value - base)
+
+    def _base(self, basis: Basis, at_us: int) -> float | None:
+        if basis == "season":
+            return self.season.shape(at_us)
+        return self.near.level if basis == "near" else 0.0
+
+    def _watch(self, at_us: int, value: float) -> Alarm | None:
+        base = self._base(self.basis, at_us)
+        if base is None:
+            return None
         change = self.changes.update(value - base)
         if change is not None:
-            self.season.shift(change.since - change.before)
-            self.spread.forget()
-            since = self._time(change.length)
-            evidence = (base + change.before, base + change.since, change.statistic, change.threshold)
-            return Alarm("level_change", at_us, since, *evidence, "e-detector on sequential ranks")
-        settled = self.season.mature(at_us) if self.seasonal else self.season.known
-        if self.changes.few.holds or not settled:
+            return self._changed(at_us, base, change)
+        settled = self.season.mature or not self.season.useful
+        if self.basis != "season" or self.changes.few.holds or not settled:
             return None
         drift = self.spread.update(abs(self.changes.score))
         if drift is None:
@@ -69,12 +122,17 @@ class LevelDetector(Stateful):
         evidence = (drift.before, drift.since, drift.statistic, drift.threshold)
         return Alarm("drift", at_us, since, *evidence, "e-detector on sequential ranks of absolute normal scores")
 
-    def _switch(self) -> None:
-        """Begin or end to take the season out; what was learned of levels is then of no use."""
-        if self.season.useless if self.seasonal else self.season.useful:
-            self.seasonal = not self.seasonal
-            self.changes.forget()
-            self.spread.forget()
+    def _changed(self, at_us: int, base: float, change: Change) -> Alarm:
+        before, since = base + change.before, base + change.since
+        if self.basis == "near":
+            first, mean = self.near.of_last(change.length)
+            before, since = first, mean + change.since
+        self.season.move(since - before)
+        self.spread.forget()
+        self.near.begin(since)
+        self.turning = None
+        evidence = (before, since, change.statistic, change.threshold)
+        return Alarm("level_change", at_us, self._time(change.length), *evidence, "e-detector on sequential ranks")
 
     def _remember(self, at_us: int) -> None:
         self.times.append(max(at_us, self.times[-1]) if self.times else at_us)

@@ -25,7 +25,7 @@ from flywheel_detector.core.shelf import HOUR_US, Held, Shelf, series_key
 from flywheel_detector.core.volume import Volume
 from flywheel_detector.core.windows import OpenWindows
 
-FORM: Final = 2
+FORM: Final = 3
 """Of the state; another one when what the tables hold changes."""
 DETECTORS: Final = 2
 """Of each series: its level and its spread; one more for each bound that it is held to."""

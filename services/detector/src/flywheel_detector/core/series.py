@@ -150,8 +150,7 @@ class Series:
     def accept(self, state: StateView) -> None:
         """What it is now is the new normal: the level before is forgotten."""
         if self.off is not None and self.off.keeps:
-            self.levels.changes.forget()
-            self.levels.spread.forget()
+            self.levels.forget()
             self._mark(state)
         self.end()
 
