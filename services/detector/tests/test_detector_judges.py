@@ -19,7 +19,7 @@ assert _spec and _spec.loader
 parts = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(parts)
 
-EVERY_S, CHANGE, END = 2.0, 400, 600
+EVERY_S, CHANGE, END = 2.0, 900, 1_100
 """Calls come every two seconds, so many before a change and in all."""
 KNOWN = (0.9, 0.6, 0.3)
 """The scores that three probes deserve, judged in turn, one with every second call."""
@@ -69,7 +69,8 @@ def test_a_judge_who_became_sterner_is_told_and_no_arm_is_blamed(seed: int):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_worse_answers_are_the_answers_fault(seed: int):
     made = world(0.0, 0.1, seed)
-    assert not made.said("judge_drift") and last_verdict(made) == "quality"
+    verdicts = {alert["attributes"].get("verdict") for alert in made.said("quality")}
+    assert not made.said("judge_drift") and verdicts - {None} == {"quality"}  # at times the newest calls are too few
 
 
 @pytest.mark.parametrize("seed", SEEDS)
