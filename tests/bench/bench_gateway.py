@@ -2,8 +2,16 @@
 
 In front of a mock provider, with the real Kafka and the real guard: every request is decided among eight arms, within
 three nested hard budgets, logged, called, priced, and its call logged. Beside it in the same run: the least proxy (an
-ASGI app that hands the body on over httpx), and LiteLLM's proxy where ``LITELLM_PYTHON`` names the interpreter of its
-environment (``bench_peer_budget.py`` says how to make one); it logs and charges nothing in this run.
+ASGI app that hands the body on over httpx), LiteLLM's proxy where ``LITELLM_PYTHON`` names the interpreter of its
+environment, and TensorZero's gateway, embedded in the process that asks it, where ``TENSORZERO_PYTHON`` does::
+
+    uv venv ENV
+    uv pip install --python ENV/bin/python --require-hashes -r tests/bench/peers/litellm/requirements.lock
+
+LiteLLM logs and charges nothing in this run. TensorZero is measured without its observability and with it, as it is by
+default: each inference is in ClickHouse before its answer. There is no server here, so that is the embedded engine
+behind as much of ClickHouse's HTTP interface as it needs (``peers/tensorzero/clickhouse_http.py``), whose CPU is not
+counted; ours leave Kafka's uncounted. TensorZero is asked by Python calls and has no HTTP to read.
 
 Machines differ and share their cores: what a process of each spends of CPU on a request is in the notes, and says what
 one core of its own would give.
@@ -16,13 +24,12 @@ import asyncio
 import itertools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,36 +39,27 @@ import psutil
 import uvloop
 from baselines import asgi_server, free_port, until_open
 from bench_decide import WITHIN, checked, cpu_s, router
-from harness import Result, percentile, write
-from load import Load, closed_loop, http_request
+from gateway_peers import Measured, clickhouse, litellm, rows_recorded, tensorzero
+from harness import Result, write
+from load import closed_loop, http_request
 
 from flywheel.local.kafka import KafkaNode
 
-COMMAND: Final = "LITELLM_PYTHON=… python tests/bench/run.py gateway"
+COMMAND: Final = "LITELLM_PYTHON=… TENSORZERO_PYTHON=… python tests/bench/run.py gateway"
+HERE: Final = Path(__file__).parent
 CONNECTIONS: Final = 16
 MODEL: Final = "gpt-4o"
 MESSAGES: Final = [
     {"role": "system", "content": "You answer the questions of customers, briefly."},
     {"role": "user", "content": "Where is my parcel, and when will it come ? " * 4},
 ]
-START_S: Final = 600.0
 SETTLE_S: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What came of one proxy."""
-
-    load: Load
-    cpu_us: float
-
-    def note(self) -> str:
-        """The run in words."""
-        taken = self.load.latencies_ms
-        return (
-            f"{CONNECTIONS} connections, one worker; p50 {percentile(taken, 0.5):.1f} ms, p99 "
-            f"{percentile(taken, 0.99):.1f} ms, {self.cpu_us:.0f} us CPU per request"
-        )
+LABELS: Final = {
+    "proxy": "ASGI app over httpx",
+    "litellm": "LiteLLM's proxy",
+    "tensorzero": "TensorZero embedded, observability on",
+    "tensorzero_blind": "TensorZero embedded, observability off",
+}
 
 
 def requests(model: str, prefix: str, *headers: str) -> Iterator[bytes]:
@@ -78,56 +76,21 @@ async def measure(port: int, pid: int, made: Iterator[bytes], *, seconds: float)
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     before_s = sum(map(cpu_s, processes))
     load = checked(await closed_loop(port, made, connections=CONNECTIONS, seconds=seconds))
-    return Measured(load, (sum(map(cpu_s, processes)) - before_s) / len(load.latencies_ms) * 1e6)
+    used_s = sum(map(cpu_s, processes)) - before_s
+    return Measured(load, used_s / len(load.latencies_ms) * 1e6, CONNECTIONS)
 
 
 @asynccontextmanager
 async def provider() -> AsyncIterator[int]:
     """The mock provider in a process of its own; yields its port."""
     port = free_port()
-    started = "import uvloop; from flywheel.testkit.provider_server import main; uvloop.run(main())"
-    command = [sys.executable, "-c", started, "--port", str(port)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(sys.executable, str(HERE / "mock_provider.py"), str(port))
     try:
         await until_open(port, SETTLE_S)
         yield port
     finally:
         process.terminate()
         await process.wait()
-
-
-@asynccontextmanager
-async def litellm(python: str, upstream: int, folder: Path) -> AsyncIterator[tuple[int, int, str]]:
-    """LiteLLM's proxy, one worker, in front of the provider; yields port, process and the header of its key."""
-    port = free_port()
-    deployment = {"model": f"openai/{MODEL}", "api_base": f"http://127.0.0.1:{upstream}/v1", "api_key": "none"}
-    declared = {"model_list": [{"model_name": MODEL, "litellm_params": deployment}]}
-    (folder / "config.yaml").write_text(json.dumps(declared))  # JSON is YAML
-    environ = {
-        **os.environ, "LITELLM_MASTER_KEY": "sk-bench", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR",
-    }  # fmt: skip
-    command = [str(Path(python).parent / "litellm"), "--config", "config.yaml", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--telemetry", "False"]
-    with (folder / "litellm.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environ, stdout=log, stderr=log)
-        try:
-            async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(START_S):
-                while not await _alive(http, f"http://127.0.0.1:{port}/health/liveliness"):
-                    if process.returncode is not None:
-                        raise RuntimeError((folder / "litellm.log").read_text()[-2000:])
-                    await asyncio.sleep(0.5)
-            yield port, process.pid, "authorization: Bearer sk-bench"
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
-
-
-async def _alive(http: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await http.get(url, timeout=2)).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 async def opened(port: int) -> None:
@@ -157,28 +120,44 @@ async def logged(port: int) -> float:
     return time.perf_counter() - started
 
 
-async def told(port: int) -> None:
+async def explain(port: int) -> None:
     """Print how requests and attempts ended, to say why a run measured nothing."""
     async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         lines = (await http.get(f"http://127.0.0.1:{port}/metrics")).text.splitlines()
     print(*(line for line in lines if line.startswith(("flywheel_gateway_", "flywheel_budget_ref"))), sep="\n")
 
 
+async def peers(upstream: str, folder: Path, seconds: float) -> dict[str, Measured]:
+    """Measure what the environment names, one after another."""
+    found: dict[str, Measured] = {}
+    async with asgi_server("proxy_app", UPSTREAM_URL=upstream) as (port, pid):
+        found["proxy"] = told("proxy", await measure(port, pid, requests(MODEL, "p"), seconds=seconds))
+    if python := os.environ.get("LITELLM_PYTHON"):
+        async with litellm(python, MODEL, upstream, folder) as (port, pid, key):
+            found["litellm"] = told("litellm", await measure(port, pid, requests(MODEL, "l", key), seconds=seconds))
+    if python := os.environ.get("TENSORZERO_PYTHON"):
+        ask = partial(tensorzero, python, upstream, MESSAGES, connections=CONNECTIONS, seconds=seconds)
+        found["tensorzero_blind"] = told("tensorzero_blind", await ask(clickhouse=None))
+        async with clickhouse(folder) as url:
+            measured = told("tensorzero", await ask(clickhouse=url))
+            if rows_recorded(url) < len(measured.load.latencies_ms):
+                raise SystemExit(f"TensorZero recorded {rows_recorded(url)} of {len(measured.load.latencies_ms)}")
+            found["tensorzero"] = measured
+    return found
+
+
+def told(name: str, measured: Measured) -> Measured:
+    """Print what was measured."""
+    print(f"{name}: {measured.load.per_second:.0f}/s; {measured.note()}", flush=True)
+    return measured
+
+
 async def run(seconds: float, *, dry: bool) -> None:
     """Measure each in turn."""
-    found: dict[str, Measured] = {}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        upstream = await stack.enter_async_context(provider())
-        url = f"http://127.0.0.1:{upstream}"
-        proxied, pid = await stack.enter_async_context(asgi_server("proxy_app", UPSTREAM_URL=url))
-        found["proxy"] = await measure(proxied, pid, requests(MODEL, "p"), seconds=seconds)
-        print(f"the least proxy: {found['proxy'].load.per_second:.0f}/s; {found['proxy'].note()}", flush=True)
-        python = os.environ.get("LITELLM_PYTHON")
-        if python:
-            async with litellm(python, upstream, folder) as (port, peer, key):
-                found["litellm"] = await measure(port, peer, requests(MODEL, "l", key), seconds=seconds)
-            print(f"litellm: {found['litellm'].load.per_second:.0f}/s; {found['litellm'].note()}", flush=True)
+        url = f"http://127.0.0.1:{await stack.enter_async_context(provider())}"
+        beside = await peers(url, folder, seconds)
         node = stack.enter_context(KafkaNode(folder / "kafka"))
         await asyncio.to_thread(node.wait_ready)
         declared = folder / "providers.yaml"
@@ -193,17 +172,17 @@ async def run(seconds: float, *, dry: bool) -> None:
             headers = (f"x-flywheel-project: {project}", "x-flywheel-team: cx")
             made = requests("flywheel/support-answers", name, *headers)
             try:
-                found[name] = await measure(port, process.pid, made, seconds=seconds)
+                ours = told(name, await measure(port, process.pid, made, seconds=seconds))
             except SystemExit:
-                await told(port)
+                await explain(port)
                 raise
             behind_s = await logged(port)
-            print(f"{name}: {found[name].load.per_second:.0f}/s; {found[name].note()}", flush=True)
-            for base in (each for each in ("litellm", "proxy") if each in found and not dry):
-                note = f"{found[name].note()}; all in Kafka {behind_s:.1f} s after; {base}: {found[base].note()}"
-                label = "LiteLLM's proxy" if base == "litellm" else "ASGI app over httpx"
-                ours, theirs = found[name].load.per_second, found[base].load.per_second
-                write(Result(f"{name}_beside_{base}", ours, "requests/s", theirs, label, COMMAND, note))
+            for base in () if dry else beside:
+                theirs = beside[base]
+                note = f"{ours.note()}; all in Kafka {behind_s:.1f} s after; {base}: {theirs.note()}; "
+                note += f"CPU of theirs over ours {theirs.cpu_us / ours.cpu_us:.2f}"
+                rates = ours.load.per_second, theirs.load.per_second
+                write(Result(f"{name}_beside_{base}", rates[0], "requests/s", rates[1], LABELS[base], COMMAND, note))
 
 
 def main() -> None:

@@ -106,6 +106,28 @@ async def test_a_body_that_is_let_go_of_breaks_its_connection():
         assert (await post(transport, url))[2] == b"abcd" and len(connections) == 2
 
 
+async def test_a_body_that_came_and_was_not_read_is_not_the_next_answers():
+    async with server([b"HTTP/1.1 500 No\r\ncontent-length: 3\r\n\r\nold"], PLAIN) as (transport, url, connections):
+        reply = await send(transport, url)
+        (connection,) = transport._used
+        async with asyncio.timeout(10):
+            while not connection.complete:
+                await asyncio.sleep(0.001)
+        reply.close()
+        assert (await post(transport, url))[2] == b"abcd" and len(connections) == 2
+
+
+async def test_an_answer_that_is_closed_again_leaves_the_next_one_on_its_connection_alone():
+    async with server(PLAIN, PLAIN) as (transport, url, connections):
+        first = await send(transport, url)
+        assert b"".join([part async for part in first.body()]) == b"abcd"
+        first.close()
+        second = await send(transport, url)
+        first.close()
+        assert b"".join([part async for part in second.body()]) == b"abcd" and len(connections) == 1
+        second.close()
+
+
 async def test_a_request_that_is_cancelled_breaks_its_connection():
     async with server([b""], PLAIN) as (transport, url, connections):
         with pytest.raises(TimeoutError):

@@ -100,6 +100,11 @@ class _Connection(asyncio.Protocol):
 
     # -- what the transport asks --------------------------------------------------------------------------------------
 
+    @property
+    def spent(self) -> bool:
+        """Whether another request may follow: the answer came whole, and nothing of it is left to be read."""
+        return self.complete and self.reusable and not self.closed and not self._parts
+
     async def ask(self, request: bytes) -> None:
         """Send a request; return when the head of its answer is there."""
         assert self._transport is not None
@@ -158,11 +163,12 @@ class Answer:
     """An answer of which the head has come; closing it gives the connection back, or breaks it where the body has not
     ended."""
 
-    __slots__ = ("_connection", "_origin", "_pool", "status")
+    __slots__ = ("_closed", "_connection", "_origin", "_pool", "status")
 
     def __init__(self, connection: _Connection, origin: Origin, pool: Connections) -> None:
         self._connection, self._origin, self._pool = connection, origin, pool
         self.status = connection.status
+        self._closed = False
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of a lower-case name."""
@@ -173,8 +179,10 @@ class Answer:
         return self._connection.body()
 
     def close(self) -> None:
-        """Let go of it; a second time does nothing."""
-        self._pool.give_back(self._origin, self._connection)
+        """Let go of it; a second time does nothing, as the connection may carry another request by then."""
+        if not self._closed:
+            self._closed = True
+            self._pool.give_back(self._origin, self._connection)
 
 
 class Connections:
@@ -200,11 +208,9 @@ class Connections:
         return Answer(connection, origin, self)
 
     def give_back(self, origin: Origin, connection: _Connection) -> None:
-        """Take a connection back; a second time does nothing."""
-        if connection not in self._used:
-            return
+        """Take a connection back."""
         self._used.discard(connection)
-        if connection.complete and connection.reusable and not connection.closed:
+        if connection.spent:
             connection.idle_s = asyncio.get_running_loop().time()
             self._idle.setdefault(origin, []).append(connection)
         else:

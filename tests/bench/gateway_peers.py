@@ -1,0 +1,119 @@
+"""What `bench_gateway.py` stands beside, in environments of their own: LiteLLM's proxy and TensorZero's gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from baselines import free_port
+from harness import percentile
+from load import Load
+
+TENSORZERO: Final = Path(__file__).parent / "peers" / "tensorzero"
+START_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What came of one gateway under one load: ``cpu_us`` of its process, or processes, for a request."""
+
+    load: Load
+    cpu_us: float
+    connections: int
+
+    def note(self) -> str:
+        """The run in words."""
+        taken = self.load.latencies_ms
+        return (
+            f"{self.connections} connections, one worker; p50 {percentile(taken, 0.5):.1f} ms, p99 "
+            f"{percentile(taken, 0.99):.1f} ms, {self.cpu_us:.0f} us CPU per request"
+        )
+
+
+@asynccontextmanager
+async def litellm(python: str, model: str, upstream: str, folder: Path) -> AsyncIterator[tuple[int, int, str]]:
+    """LiteLLM's proxy, one worker, in front of a provider; yields port, process and the header of its key."""
+    port = free_port()
+    deployment = {"model": f"openai/{model}", "api_base": f"{upstream}/v1", "api_key": "none"}
+    declared = {"model_list": [{"model_name": model, "litellm_params": deployment}]}
+    (folder / "config.yaml").write_text(json.dumps(declared))  # JSON is YAML
+    environ = {
+        **os.environ, "LITELLM_MASTER_KEY": "sk-bench", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR",
+    }  # fmt: skip
+    command = [str(Path(python).parent / "litellm"), "--config", "config.yaml", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--telemetry", "False"]
+    with (folder / "litellm.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environ, stdout=log, stderr=log)
+        try:
+            async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(START_S):
+                while not await _alive(http, f"http://127.0.0.1:{port}/health/liveliness"):
+                    if process.returncode is not None:
+                        raise RuntimeError((folder / "litellm.log").read_text()[-2000:])
+                    await asyncio.sleep(0.5)
+            yield port, process.pid, "authorization: Bearer sk-bench"
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+async def _alive(http: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await http.get(url, timeout=2)).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+async def tensorzero(
+    python: str,
+    upstream: str,
+    messages: list[dict[str, str]],
+    *,
+    connections: int,
+    seconds: float,
+    clickhouse: str | None,
+) -> Measured:
+    """TensorZero's gateway, embedded in the process that asks it; ``clickhouse`` None: nothing is recorded."""
+    asked = {
+        "upstream": upstream, "clickhouse": clickhouse, "connections": connections, "seconds": seconds,
+        "messages": messages,
+    }  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        python, str(TENSORZERO / "play.py"), json.dumps(asked), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    said, failed = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(failed.decode()[-2000:])
+    found: dict[str, Any] = json.loads(next(line for line in said.splitlines() if line.startswith(b'{"latencies_ms"')))
+    load = Load(found["latencies_ms"], found["seconds"], 0)
+    return Measured(load, found["cpu_s"] / len(load.latencies_ms) * 1e6, connections)
+
+
+@asynccontextmanager
+async def clickhouse(folder: Path) -> AsyncIterator[str]:
+    """ClickHouse's HTTP interface over the embedded engine; yields the address of a database TensorZero may make."""
+    command = [sys.executable, str(TENSORZERO / "clickhouse_http.py"), str(folder / "clickhouse")]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(START_S):
+            port = json.loads(await process.stdout.readline())["port"]
+        yield f"http://127.0.0.1:{port}/tensorzero"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def rows_recorded(url: str) -> int:
+    """How many inferences TensorZero has recorded, to say that it did."""
+    reply = httpx.post(url, content="SELECT count() FROM tensorzero.ChatInference", trust_env=False, timeout=START_S)
+    return int(reply.raise_for_status().text)
