@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from bandit_worlds import CHANGING, STATIONARY, WORLDS, Array, World, play, world
+from harness import Result, write
 from numpy.typing import NDArray
 
 from flywheel.events import event_id
@@ -46,6 +47,7 @@ from flywheel.policy.features import CLIP, ONE
 from flywheel.policy.linear import LinearArms, LinearPrior, Moments
 from flywheel.policy.moments import MomentSummary, believe_scaled, outcome_vector, scaling, weigh_moments
 
+COMMAND = "BANDITS_PYTHON=ENV/bin/python python tests/bench/run.py regret"
 PEER = Path(__file__).parent / "peers" / "bandits" / "play.py"
 UNIT = (0.0, 1.0)
 FORGOTTEN = 1000.0
@@ -144,6 +146,26 @@ def interval(values: list[float]) -> tuple[float, float]:
     return statistics.fmean(values), 1.96 * spread / math.sqrt(len(values))
 
 
+def told(name: str, found: dict[str, list[float]], size: dict[str, int]) -> Result | None:
+    """Return our regret in a world beside the best peer's; None where no peer was played."""
+    means = {policy: interval(regrets)[0] for policy, regrets in found.items()}
+    peers = [policy for policy in means if not policy.startswith("flywheel")]
+    if not peers:
+        return None
+    best, own = min(peers, key=means.__getitem__), next(policy for policy in means if policy not in peers)
+    # The same requests and luck for both, so the ratio's interval is that of paired seeds.
+    spread = interval(
+        [ours - means[own] / means[best] * other for ours, other in zip(found[own], found[best], strict=True)]
+    )
+    all_of_them = "; ".join(f"{policy} {mean:.1f} ± {half:.1f}" for policy, (mean, half) in sorted(
+        ((policy, interval(regrets)) for policy, regrets in found.items()), key=lambda item: item[1][0]
+    ))  # fmt: skip
+    kind = "stationary" if name in STATIONARY else "changing"
+    note = f"{kind}; {size['seeds']} seeds of {size['rounds']} requests, a policy every {size['every']}; "
+    note += f"ratio ± {spread[1] / means[best]:.2f} (95 %); {all_of_them}"
+    return Result(f"regret_{name}", means[own], own, means[best], best, COMMAND, note)
+
+
 def main() -> int:
     """Print regret by world and policy; as JSON with ``--json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,6 +188,9 @@ def main() -> int:
         for policy, regrets in sorted(found[name].items(), key=lambda item: statistics.fmean(item[1])):
             mean, half = interval(regrets)
             print(f"  {policy:24s} {mean:9.1f} ± {half:.1f}", flush=True)
+        result = told(name, found[name], size)
+        if result is not None:
+            write(result)
     if arguments.json:
         print(json.dumps(found))
     return 0

@@ -5,21 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flywheel.policy import Summary, build_policy, decide, nano, parse_charter
+from flywheel.policy import Summary, nano
 from flywheel.policy.change import FALSE_CHANGE, KEPT_AFTER_CHANGE, changes, last_change
-from flywheel.policy.decide import DecideRequest, compile_policy
 from flywheel.policy.posterior import believed_evidence
 from flywheel.policy.summary import NANO
+from flywheel.testkit.changing_arms import RECORDED, charter_of, watch
 
 RANGE = (0.0, 1.0)
-
-
-def charter(extra=""):
-    arms = "arms: [{name: a, model: m}, {name: b, model: m}]"
-    return parse_charter(
-        f"feature: f\nquality: {{q: 1.0}}\nreward: {{min: 0, max: 1}}\n{arms}\n"
-        f"policy: {{kind: thompson, explore_floor: 0.02{extra}}}"
-    )
 
 
 def summary_of(*rewards_by_arm):
@@ -94,44 +86,17 @@ def test_without_a_change_hardly_ever_one_is_told(mean):
 def test_after_a_change_only_what_came_since_counts_and_others_keep_a_little():
     summary = summary_of([1.0] * 300 + [0.0] * 60, [0.5] * 360)
     since = changes(summary, RANGE)["a"].since
-    found = believed_evidence(charter(), summary)
+    found = believed_evidence(charter_of(), summary)
     assert found["a"].weight == 360 - since and abs(since - 300) <= 8
     assert found["b"].weight == pytest.approx(360 - since + KEPT_AFTER_CHANGE)
     assert found["b"].total / found["b"].weight == pytest.approx(0.5)
-    kept = believed_evidence(charter(", on_change: keep"), summary)
+    kept = believed_evidence(charter_of(", on_change: keep"), summary)
     assert kept["a"].weight == kept["b"].weight == 360
 
 
-def play(rates_before, rates_after, seed, *, before=600, after=150, extra=""):
-    """Decide, learn and publish in turns; return the share of arm a before the change and its least share after."""
-    random = np.random.default_rng(seed)
-    spec, summary = charter(extra), Summary()
-
-    def published(version):
-        event = build_policy(
-            spec, charter_revision=1, charter_digest="d", policy_version=version, occurred_at_us=0, summaries=[summary]
-        )
-        return compile_policy(event)
-
-    policy, shares = published(1), []
-    for label in range(before + after + 1):
-        if label % (10 if label >= before else 50) == 0:
-            policy = published(label + 1)
-        if label >= before:
-            shares.append(policy.subset(0b11).propensities[0])
-        arm = decide(policy, DecideRequest("default", "f", f"{seed}-{label}"), 0).arm
-        rates = rates_before if label < before else rates_after
-        summary.add(label, arm, nano(float(random.random() < rates["ab".index(arm)])))
-    return shares[0], min(shares)
-
-
-@pytest.mark.parametrize(
-    ("before", "after"), [((0.84, 0.53), (0.51, 0.78)), ((0.84, 0.70), (0.51, 0.70))], ids=["recorded", "rival_stays"]
-)
+@pytest.mark.parametrize(("before", "after"), [RECORDED, ((0.84, 0.70), (0.51, 0.70))], ids=["recorded", "rival_stays"])
 def test_a_regressed_arm_loses_its_traffic_within_150_labels(before, after):
-    # Asked in 95 % of seeds (`bench_regret.py` plays 200): fewer than 8 of 10 would then have probability .01. Keeping
+    # Asked in 95 % of seeds (`bench_retreat.py` plays 200): fewer than 8 of 10 would then have probability .01. Keeping
     # everything, none does.
-    shares = [play(before, after, seed) for seed in range(10)]
-    assert sum(least <= 0.1 * first for first, least in shares) >= 8
-    kept = [play(before, after, seed, extra=", on_change: keep") for seed in range(3)]
-    assert sum(least <= 0.1 * first for first, least in kept) == 0
+    assert sum(watch(before, after, seed).lost_after is not None for seed in range(10)) >= 8
+    assert all(watch(before, after, seed, policy=", on_change: keep").lost_after is None for seed in range(3))

@@ -99,7 +99,7 @@ def test_what_is_best_depends_on_the_context(kind):
     two = 0b011
     at_short, at_long = (compiled.distribution(two, compiled.encode(context)).propensities for context in (short, long))
     assert at_long[0] > 0.9 and at_short[1] > at_long[1]
-    mean = compiled.expected_rewards(compiled.encode(long), two)
+    mean = [each.mean for each in compiled.beliefs(compiled.encode(long), two)]
     assert mean[0] == pytest.approx(0.8, abs=0.15) and mean[1] < -0.4
     for shares in (at_short, at_long):
         assert math.fsum(shares) == pytest.approx(1.0, abs=1e-12) and min(shares) >= 0.02 - 1e-12
@@ -226,8 +226,8 @@ def test_what_an_arm_earned_before_it_changed_is_forgotten_with_its_context():
         (n * 2000, arm, context, reward) for n in range(150, 300) for arm, reward in (("strong", -0.9), ("cheap", 0.9))
     ]
     compiled = compile_policy(build(declared, learn([*before, *after], declared)))
-    strong, cheap = compiled.expected_rewards(compiled.encode(context), 0b011)
-    assert strong < -0.75 and cheap > 0.8
+    strong, cheap = compiled.beliefs(compiled.encode(context), 0b011)
+    assert strong.mean < -0.75 and cheap.mean > 0.8
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -216,17 +217,19 @@ async def test_under_pressure_arms_that_are_not_worth_it_go_and_it_is_logged(tmp
         before = [(await router.http.post("/v1/decide", json=ask(n))).json()["arm"] for n in range(60)]
         assert set(before) == {"strong", "cheap", "large"}
         state = router.parts.leases.spending.state
-        state(TEAM, {"ended": False, "price_of_money": 15.0})  # large brings 23 more a dollar, strong 6
+        # Large brings 23 more a dollar than cheap: too little even with luck. Strong brings 6, which luck may make up.
+        state(TEAM, {"ended": False, "price_of_money": 60.0})
         after = [(await router.http.post("/v1/decide", json=ask(100 + n))).json()["arm"] for n in range(60)]
-        assert set(after) == {"cheap", "large"}
+        assert Counter(after).most_common(1)[0][0] == "cheap"
         state(TEAM, None)
         assert (await router.http.post("/v1/decide", json=ask(300))).status_code == 200
         events = await router.sent()
     down = [event for event in events if event["downgraded_from"]]
-    assert {event["downgraded_from"] for event in down} <= {"strong", "large", "cheap"}
-    assert "strong" in {event["downgraded_from"] for event in down}
-    assert {event["budget_price"] for event in events[60:120]} == {15.0}
-    assert all(sorted(event["arms"]) == ["cheap", "large"] for event in events[60:120])
+    assert "large" in {event["downgraded_from"] for event in down} <= {"strong", "large", "cheap"}
+    assert {event["budget_price"] for event in events[60:120]} == {60.0}
+    for event in events[60:120]:
+        shares = dict(zip(event["arms"], event["propensities"], strict=True))
+        assert shares.keys() == {"cheap", "strong"} and shares["cheap"] > 0.8 and shares["strong"] > 0.02
     assert {event["budget_price"] for event in [*events[:60], events[-1]]} == {None}
 
 

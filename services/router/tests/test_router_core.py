@@ -249,10 +249,10 @@ def test_by_context_neither_answers_nor_records_are_mixed_up(sizes: list[float |
 def test_where_money_is_short_an_arm_is_worth_what_it_earns_at_this_context() -> None:
     compiled = compile_policy(by_context())
     short, long = ({"n_chars": chars} for chars in (0.0, 4000.0))
-    assert compiled.expected_rewards(compiled.encode(short), 0b011) == pytest.approx([0.5, 0.5])
-    assert compiled.expected_rewards(compiled.encode(long), 0b011) == pytest.approx([0.8, 0.1])
+    assert [each.mean for each in compiled.beliefs(compiled.encode(short), 0b011)] == pytest.approx([0.5, 0.5])
+    assert [each.mean for each in compiled.beliefs(compiled.encode(long), 0b011)] == pytest.approx([0.8, 0.1])
     plain = compile_policy(policy())
-    assert plain.expected_rewards((), 0b101) == [0.6, 0.6]
+    assert [each.mean for each in plain.beliefs((), 0b101)] == [0.6, 0.6]
 
 
 @settings(max_examples=200)

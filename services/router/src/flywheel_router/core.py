@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from flywheel.policy import OPTIMISM, Arm, CompiledPolicy, DecideRequest, Decision, Outlook, decide, decision_event
+from flywheel.policy import Arm, CompiledPolicy, DecideRequest, Decision, Outlook, decide, decision_event
 from flywheel_router.board import PolicyBoard
 from flywheel_router.recent import Recent
 from flywheel_router.spending import Spending, covered
@@ -151,15 +151,18 @@ def _within(
     """Decide among the arms that budgets leave, reserve the bound of the chosen one, and log."""
     mask = outlook.arms & usable if outlook is not None else 0
     plan = spending.plan(request, compiled, mask, now_us)
-    allowed = payable = spending.payable(plan, now_s)
-    price = None
+    payable = spending.payable(plan, now_s)
+    worth = None
     if plan.pressed and compiled is not None and outlook is not None and mask:
-        rewards = compiled.expected_rewards(outlook.features, mask, optimism=OPTIMISM)
-        allowed, price = spending.worth(plan, payable, rewards)
-    decision = decide(compiled, request, now_us, absence=absence, allowed=allowed, outlook=outlook)
-    if price is not None:
-        before = decide(compiled, request, now_us, absence=absence, allowed=payable, outlook=outlook).arm
-        decision = decision._replace(budget_price=price, downgraded_from=None if before == decision.arm else before)
+        worth = spending.worth(plan, payable, compiled.beliefs(outlook.features, mask))
+    decision = decide(compiled, request, now_us, absence=absence, allowed=payable, outlook=outlook)
+    if worth is not None:
+        free = decision.arm
+        decision = decide(
+            compiled, request, now_us, absence=absence, allowed=worth.arms, charges=worth.charges, outlook=outlook
+        )
+        downgraded = None if free == decision.arm else free
+        decision = decision._replace(budget_price=worth.price, downgraded_from=downgraded)
     place = next(place for place, arm in enumerate(plan.arms) if arm.name == decision.arm)
     made, tokens = spending.reserve(plan, place, now_s)
     bound = plan.bounds[place]

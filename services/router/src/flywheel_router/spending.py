@@ -23,7 +23,7 @@ from flywheel.budget.leases import Reservation
 from flywheel.budget.money import PICO_PER_USD, to_usd
 from flywheel.budget.purse import Purse
 from flywheel.budget.scopes import Matcher, dimensions_of_decision
-from flywheel.policy import Arm, CompiledPolicy, DecideRequest, Priced, default_arm, worth_it
+from flywheel.policy import Arm, Belief, Charged, CompiledPolicy, DecideRequest, default_arm, worth_it
 from flywheel_router.recent import Recent
 
 _DAY_US: Final = 86_400_000_000
@@ -81,6 +81,15 @@ class Plan(NamedTuple):
     hard: tuple[str, ...] | None
     enough_pico: int | None
     pressed: bool
+
+
+class Worth(NamedTuple):
+    """The arms that may be worth their money, a bit each; what each of them is charged, in reward; the highest price of
+    money that holds, in reward a dollar."""
+
+    arms: int
+    charges: tuple[float, ...]
+    price: float
 
 
 class Spending:
@@ -217,21 +226,28 @@ class Spending:
             raise self._unaffordable(plan, now_s)
         return payable
 
-    def worth(self, plan: Plan, payable: int, rewards: Sequence[float]) -> tuple[int, float | None]:
-        """The payable arms that are worth their money, and the price of money; None: no budget asks. ``rewards``: what
-        each arm of the plan may well bring."""
+    def worth(self, plan: Plan, payable: int, rewards: Sequence[Belief]) -> Worth | None:
+        """What the price of money leaves of the payable arms; None: no budget asks. ``rewards``: what each arm of the
+        plan is believed to earn.
+
+        An arm whose cost nobody knows is charged as the cheapest: its calls cost the budget nothing that is known.
+        """
         prices = [max((self._prices.get(each, 0.0) for each in site.downgrade), default=0.0) for site in plan.sites]
         highest = max(prices, default=0.0)
         if highest <= 0.0:
-            return payable, None
-        weighed: list[Priced] = []
-        unknown = 0
-        for bit, bound, reward, price in zip(plan.bits, plan.bounds, rewards, prices, strict=True):
-            if bit & payable and bound is not None:
-                weighed.append(Priced(bit, reward, bound.pico(bound.most_tokens) / PICO_PER_USD, price))
-            else:
-                unknown |= bit & payable
-        return worth_it(weighed) | unknown, highest
+            return None
+        known = [
+            None if bound is None else price * (bound.pico(bound.most_tokens) / PICO_PER_USD)
+            for bound, price in zip(plan.bounds, prices, strict=True)
+        ]
+        least = min((charge for charge in known if charge is not None), default=0.0)
+        arms = [
+            Charged(bit, reward, least if charge is None else charge)
+            for bit, reward, charge in zip(plan.bits, rewards, known, strict=True)
+            if bit & payable
+        ]
+        allowed = worth_it(arms)
+        return Worth(allowed, tuple(arm.charge for arm in arms if arm.bit & allowed), highest)
 
     def reserve(self, plan: Plan, place: int, now_s: float) -> tuple[tuple[Reservation, ...], int]:
         """Take the arm at ``place``, which can be paid: the reservations, written down when this returns, and the cap

@@ -1,12 +1,15 @@
 """The price of money: how much more reward a dollar must buy, so that a budget in mode downgrade lasts. Pure.
 
-A dual price found by feedback, as in bandits with knapsacks (Badanidiyuru, Kleinberg, Slivkins 2013; Agrawal, Devanur
-2016) and the pacing of budgets in auctions (Balseiro, Gur 2019), but on the price's logarithm, and led by the forecast
-instead of the last step's spend: it rises while the rest of the window is foretold to cost more than is left.
+A dual price found by feedback, as in bandits with knapsacks (Badanidiyuru, Kleinberg, Slivkins 2013) and the pacing of
+budgets in auctions (Balseiro, Gur 2019), and led by what is left over what is to come, as where the linear program is
+solved again and again (Ferreira, Simchi-Levi, Wang 2018): what a call may cost is the money left over the calls still
+expected, and the price's logarithm follows how far calls of late cost more or less than that. How many calls come does
+not depend on the price, so the forecast of calls, unlike one of money, does not lag behind a price that has just moved;
+and what was spent too much or too little is spread over all that is to come.
 
-A forecast lags behind a price that has just moved, so the pace of late has a say too: the price rises only while both
-say that too much is spent, and falls only while both say too little. That allows it to move the faster the sooner the
-money would be gone, and, before there is a forecast, by the pace alone.
+The reward that is at stake is not known here. So the price begins where a mean call's cost is worth a tenth of a
+reward, not at nought: from nought it would take the first twentieth of a window, and at a quarter of what is wanted a
+fifth of its money, to be felt at all.
 """
 
 from __future__ import annotations
@@ -15,17 +18,14 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from flywheel.budget.forecast import Forecast
-
 PICO_PER_USD: Final = 10**12
-_GAIN: Final = 24.0
-"""By how much the logarithm moves in a whole window per unit of error (a rest foretold e times too dear)."""
+_GAIN: Final = 0.6
+"""By how much the logarithm moves in the time that "of late" means, per unit of error (calls e times too dear)."""
 _MOST_ERROR: Final = 1.0
-_MOST_PASSED: Final = 0.1
-"""Of a window, counted at most between two readings: a silence is no reason to leap."""
-_MOST_STEP: Final = 1.0
 _MEMORY: Final = 1 / 64
-"""Of a window: over which the pace is taken, and the soonest that money can be said to be gone."""
+"""Of a window: over which the cost of calls of late is taken; longer while so few calls came that it means little."""
+_FEWEST_CALLS: Final = 16.0
+_FIRST: Final = math.log(0.1)
 _LOWEST: Final = math.log(1e-3)
 _HIGHEST: Final = math.log(30.0)
 
@@ -33,13 +33,16 @@ _HIGHEST: Final = math.log(30.0)
 @dataclass(frozen=True, slots=True)
 class Pressure:
     """State of the controller: ``log`` is the logarithm of the price, in rewards per mean call; free at its lowest.
-    ``total_pico``: what had been spent at the last reading; ``pace_pico``: what is spent in a window, of late."""
+    ``call_pico``: that mean call; ``total_pico``, ``calls``: of the window at the last reading; ``late_pico``,
+    ``late_calls``: the same, what is older fading away."""
 
     log: float = _LOWEST
     at_us: int = 0
     call_pico: int = 0
     total_pico: int = 0
-    pace_pico: int = 0
+    calls: int = 0
+    late_pico: int = 0
+    late_calls: float = 0.0
 
     @property
     def price_of_money(self) -> float:
@@ -49,57 +52,45 @@ class Pressure:
         return math.exp(self.log) * PICO_PER_USD / self.call_pico
 
     def adjusted(
-        self,
-        forecast: Forecast | None,
-        *,
-        at_us: int,
-        end_us: int,
-        window_us: int,
-        amount_pico: int,
-        total_pico: int,
-        call_pico: int,
+        self, *, at_us: int, window_us: int, left_pico: int, total_pico: int, calls: int, calls_to_come: float
     ) -> Pressure:
         """The pressure after a reading at ``at_us``.
 
         Args:
-            forecast: of what will have been spent at ``end_us``; None while too little was seen for one.
+            left_pico: what may still be spent until the window ends.
             total_pico: all that was spent since the window began, or since a rolling budget is watched.
-            call_pico: the mean cost of a call. It scales the price, and is held while there is pressure, as calls
-                become cheaper by it.
+            calls: how many calls that was. Their mean cost scales the price, and is held while there is pressure, as
+                calls become cheaper by it.
+            calls_to_come: expected until the window ends.
         """
-        scale = call_pico if self.log <= _LOWEST or self.call_pico <= 0 else self.call_pico
-        if self.at_us == 0 or at_us <= self.at_us:
-            return Pressure(self.log, max(at_us, self.at_us), scale, total_pico, self.pace_pico)
-        passed = (at_us - self.at_us) / window_us
-        newest = max(0, total_pico - self.total_pico) / passed
-        # The first pace is what was seen; nothing remembered has a share in it.
-        new = -math.expm1(-passed / _MEMORY) if self.pace_pico else 1.0
-        pace = round(self.pace_pico + new * (newest - self.pace_pico))
-        left = amount_pico - (total_pico if forecast is None else forecast.spent_pico)
-        error = _error(pace * max(end_us - at_us, 0) / window_us, left)
-        if forecast is not None:
-            error = _agreed(error, _error(forecast.mean_pico - forecast.spent_pico, left))
-        gone_in = min(1.0, max(_MEMORY, left / pace)) if pace > 0 else 1.0
-        step = _GAIN * min(passed, _MOST_PASSED) / gone_in * error
-        log = self.log + min(max(step, -_MOST_STEP), _MOST_STEP)
-        return Pressure(round(min(max(log, _LOWEST), _HIGHEST), 9), at_us, scale, total_pico, pace)
+        if self.at_us and at_us <= self.at_us:
+            return self
+        anew = calls < self.calls
+        newest_calls = calls if anew else calls - self.calls
+        newest_pico = total_pico if anew else max(0, total_pico - self.total_pico)
+        passed = (at_us - self.at_us) / window_us if self.at_us else 0.0
+        progress = min(1.0, passed / _MEMORY, newest_calls / _FEWEST_CALLS)
+        kept = math.exp(-progress)
+        late_pico = round(self.late_pico * kept) + newest_pico
+        late_calls = round(self.late_calls * kept + newest_calls, 6)
+        error = _error(late_pico / late_calls, left_pico, calls_to_come) if late_calls > 0 and late_pico > 0 else 0.0
+        log, scale = self.log, self.call_pico
+        if log > _LOWEST and scale > 0:
+            log = min(max(log + _GAIN * progress * error, _LOWEST), _HIGHEST)
+        else:
+            log, scale = _FIRST if error > 0 else _LOWEST, round(late_pico / late_calls) if late_calls > 0 else 0
+        return Pressure(round(log, 9), at_us, scale, total_pico, calls, late_pico, late_calls)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def _agreed(first: float, second: float) -> float:
-    """The smaller of two errors of the same sign, 0 where they contradict each other."""
-    if first * second <= 0:
+def _error(call_pico: float, left_pico: int, calls_to_come: float) -> float:
+    """Logarithm of what a call costs over what it may cost, within bounds."""
+    if calls_to_come <= 0:
         return 0.0
-    return min(first, second, key=abs)
-
-
-def _error(to_come: float, left: float) -> float:
-    """Logarithm of what the rest will cost over what is left for it, within bounds."""
-    if left <= 0:
+    if left_pico <= 0:
         return _MOST_ERROR
-    if to_come <= 0:
-        return -_MOST_ERROR
-    return min(max(math.log(to_come / left), -_MOST_ERROR), _MOST_ERROR)
+    error = math.log(call_pico) + math.log(calls_to_come) - math.log(left_pico)
+    return min(max(error, -_MOST_ERROR), _MOST_ERROR)

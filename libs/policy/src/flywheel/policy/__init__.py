@@ -16,16 +16,17 @@ from flywheel.policy.decide import (
 )
 from flywheel.policy.decision_record import decision_event
 from flywheel.policy.posterior import build_policy, choice_probabilities
-from flywheel.policy.pressure import OPTIMISM, Priced, worth_it
+from flywheel.policy.pressure import Belief, Charged, worth_it
 from flywheel.policy.propensity import Propensities
 from flywheel.policy.reward import Attempt, Composition, RewardRule, compose
 from flywheel.policy.summary import Evidence, Summary, nano, span_bounds, unit_of, weigh
 
 __all__ = [
-    "OPTIMISM",
     "Arm",
     "ArmSpec",
     "Attempt",
+    "Belief",
+    "Charged",
     "Charter",
     "CharterInvalid",
     "CompiledPolicy",
@@ -36,7 +37,6 @@ __all__ = [
     "Evidence",
     "Outlook",
     "PolicySpec",
-    "Priced",
     "Problem",
     "Propensities",
     "RewardRule",

@@ -20,10 +20,12 @@ from flywheel.events import event_id
 from flywheel.policy.eligibility import Rule, Value, compile_rule
 from flywheel.policy.linear_policy import LinearPolicy, compile_linear
 from flywheel.policy.posterior import choice_probabilities
+from flywheel.policy.pressure import Belief
 from flywheel.policy.propensity import Propensities
 
 MAX_CACHED_SUBSETS = 256
 _T = TypeVar("_T")
+_Key = TypeVar("_Key")
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 _NO_CONTEXT: Mapping[str, Value] = MappingProxyType({})
 
@@ -146,7 +148,7 @@ class CompiledPolicy:
     paused: bool = False
     control: str | None = None
     linear: LinearPolicy | None = None
-    subsets: dict[int, _Subset] = field(default_factory=dict, compare=False)
+    subsets: dict[tuple[int, tuple[float, ...]], _Subset] = field(default_factory=dict, compare=False)
     sets: dict[int, _Eligible] = field(default_factory=dict, compare=False)
 
     def eligible(self, context: Mapping[str, Value]) -> int:
@@ -159,14 +161,14 @@ class CompiledPolicy:
                     break
         return mask
 
-    def distribution(self, mask: int, features: Sequence[int]) -> _Subset:
-        """Return the distribution over the arms of ``mask`` (not 0), at encoded ``features`` where the kind is
-        linear."""
+    def distribution(self, mask: int, features: Sequence[int], charges: tuple[float, ...] = ()) -> _Subset:
+        """Return the distribution over the arms of ``mask`` (not 0), at encoded ``features`` where the kind is linear;
+        ``charges``: what each of these arms is charged, in reward, where money has a price."""
         linear = self.linear
         if linear is None:
-            return self.subset(mask)
+            return self.subset(mask, charges)
         chosen = self.chosen(mask)
-        return _drawable(chosen, linear.probabilities(features, chosen.places))
+        return _drawable(chosen, linear.probabilities(features, chosen.places, charges))
 
     def encode(self, context: Mapping[str, Value]) -> tuple[int, ...]:
         """Return the context as the policy sees it: empty where the kind is not linear, or as declared features are
@@ -188,20 +190,19 @@ class CompiledPolicy:
             return Outlook(reason, 0, features)
         return Outlook(None, self.eligible(context) if self.rules else self.full_mask, features)
 
-    def expected_rewards(self, features: Sequence[int], mask: int, *, optimism: float = 0.0) -> list[float]:
-        """Return what each arm of ``mask`` is expected to earn at encoded ``features``, and so many standard deviations
-        of what is believed of it more."""
+    def beliefs(self, features: Sequence[int], mask: int) -> list[Belief]:
+        """Return what each arm of ``mask`` is believed to earn at encoded ``features``."""
         places = self.chosen(mask).places
         if self.linear is None:
             arms = [self.event["arms"][place] for place in places]
-            return [arm["mean"] + optimism * math.sqrt(arm["variance"]) for arm in arms]
+            return [Belief(arm["mean"], math.sqrt(arm["variance"])) for arm in arms]
         mean, sd = self.linear.scores(features)
-        return [float(mean[place] + optimism * sd[place]) for place in places]
+        return [Belief(float(mean[place]), float(sd[place])) for place in places]
 
-    def subset(self, mask: int) -> _Subset:
+    def subset(self, mask: int, charges: tuple[float, ...] = ()) -> _Subset:
         """Return the distribution over the arms of ``mask`` (not 0), of a kind that is not linear."""
-        found = self.subsets.get(mask)
-        return _keep(self.subsets, mask, _subset(self, mask)) if found is None else found
+        found = self.subsets.get((mask, charges))
+        return _keep(self.subsets, (mask, charges), _subset(self, mask, charges)) if found is None else found
 
     def chosen(self, mask: int) -> _Eligible:
         """Return the arms of ``mask``."""
@@ -213,10 +214,10 @@ class CompiledPolicy:
         return found
 
 
-def _keep(kept: dict[int, _T], mask: int, found: _T) -> _T:
+def _keep(kept: dict[_Key, _T], key: _Key, found: _T) -> _T:
     if len(kept) >= MAX_CACHED_SUBSETS:
         kept.pop(next(iter(kept)), None)
-    kept[mask] = found
+    kept[key] = found
     return found
 
 
@@ -259,13 +260,14 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
     return compiled
 
 
-def _subset(compiled: CompiledPolicy, mask: int) -> _Subset:
+def _subset(compiled: CompiledPolicy, mask: int, charges: tuple[float, ...]) -> _Subset:
     chosen = compiled.chosen(mask)
     found = choice_probabilities(
         compiled.kind,
         [compiled.event["arms"][place] for place in chosen.places],
         explore_floor=compiled.event["explore_floor"],
         epsilon=compiled.event["epsilon"],
+        charges=charges,
     )
     return _drawable(chosen, found)
 
@@ -312,11 +314,13 @@ def decide(
     *,
     absence: Literal["no_policy", "unknown_feature"] = "no_policy",
     allowed: int = -1,
+    charges: tuple[float, ...] = (),
     outlook: Outlook | None = None,
 ) -> Decision:
     """Return the arm for a request; ``now_us`` only tells whether the policy is stale. ``allowed`` are the arms, of
-    those of the outlook, that budgets leave, a bit each; at least one of them must be. ``outlook``: the policy's on
-    this request, of whoever has asked for it already.
+    those of the outlook, that budgets leave, a bit each; at least one of them must be. ``charges``: what each of those
+    that are left is charged, in reward, where money has a price. ``outlook``: the policy's on this request, of whoever
+    has asked for it already.
 
     Without a policy the request's own default serves, flagged with ``absence``. A stale or paused policy, or no
     eligible arm, gives the policy's default arm, flagged. A fallback has propensity 1: it was certain.
@@ -333,7 +337,7 @@ def decide(
     if not mask:
         made = _certain(identity, compiled.default, reason or "nothing_eligible", about, compiled.control)
         return made if encoding is None else made._replace(features=features, encoding=encoding)
-    subset = compiled.distribution(mask & allowed, features)
+    subset = compiled.distribution(mask & allowed, features, charges)
     index = bisect_right(subset.cumulative, uniform(identity))
     arm = subset.arms[index]
     return Decision(

@@ -63,11 +63,16 @@ class LinearPolicy:
         """Return mean and standard deviation (K,) of every arm's expected reward, in units of reward."""
         return self.arms.scores(np.array(features, dtype=np.float64))
 
-    def probabilities(self, features: Sequence[int], places: Sequence[int]) -> Propensities:
-        """Return the probability of each of the arms at ``places``, all eligible, the floor mixed in."""
+    def probabilities(
+        self, features: Sequence[int], places: Sequence[int], charges: Sequence[float] = ()
+    ) -> Propensities:
+        """Return the probability of each of the arms at ``places``, all eligible, the floor mixed in; ``charges``: what
+        choosing each of them is charged, in reward, where money has a price."""
         mean, sd = self.scores(features)
         if len(places) < len(mean):
             mean, sd = mean[list(places)], sd[list(places)]
+        if charges:
+            mean = mean - np.array(charges)
         return contextual_probabilities(
             self.kind, mean, sd, explore_floor=self.explore_floor, scale=self.scale, gamma=self.gamma
         )

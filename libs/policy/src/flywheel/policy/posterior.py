@@ -33,6 +33,7 @@ from flywheel.events import event_id
 from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.change import keep_after_changes
 from flywheel.policy.charter import Charter
+from flywheel.policy.contest import CONTEST_ERROR, shares_of_best
 from flywheel.policy.linear_policy import believe_linear, compile_linear, mean_context
 from flywheel.policy.moments import MomentSummary
 from flywheel.policy.propensity import (
@@ -123,14 +124,27 @@ def believed_evidence(charter: Charter, summary: Summary) -> Mapping[str, Eviden
 
 
 def choice_probabilities(
-    kind: str, arms: Sequence[Mapping[str, Any]], *, explore_floor: float, epsilon: float
+    kind: str,
+    arms: Sequence[Mapping[str, Any]],
+    *,
+    explore_floor: float,
+    epsilon: float,
+    charges: Sequence[float] = (),
 ) -> Propensities:
     """Return the probability of each of ``arms`` (policy event arms, all eligible), the floor mixed in.
 
+    ``charges``: what choosing each arm is charged, in reward, where money has a price. What is drawn or compared is
+    then reward less charge, and both kinds of Thompson sampling draw from normal beliefs of the same mean and variance,
+    as a request can wait for no other integral. ``static`` shares know no reward and stay as they are.
     Raises ``ValueError`` for an unknown kind.
     """
     error = 0.0
-    if kind == "thompson_beta":
+    charged = charges or (0.0,) * len(arms)
+    if kind in ("thompson_beta", "thompson_gaussian") and charges:
+        mean = np.array([arm["mean"] for arm in arms]) - np.array(charges)
+        values: Sequence[float] = shares_of_best(mean, np.sqrt(np.array([arm["variance"] for arm in arms])))
+        error = CONTEST_ERROR if len(arms) > 1 else 0.0
+    elif kind == "thompson_beta":
         alpha = np.array([arm["alpha"] for arm in arms])
         chosen = probability_of_best(BetaPosterior(alpha, np.array([arm["beta"] for arm in arms])))
         values, error = chosen.values, chosen.error
@@ -139,9 +153,10 @@ def choice_probabilities(
         chosen = probability_of_best(NormalPosterior(mean, np.sqrt(np.array([arm["variance"] for arm in arms]))))
         values, error = chosen.values, chosen.error
     elif kind in ("ucb1", "ucb_v"):
-        values = greedy([arm["score"] for arm in arms])
+        values = greedy([arm["score"] - charge for arm, charge in zip(arms, charged, strict=True)])
     elif kind == "epsilon_greedy":
-        values = tuple(epsilon / len(arms) + (1 - epsilon) * p for p in greedy([arm["mean"] for arm in arms]))
+        best = greedy([arm["mean"] - charge for arm, charge in zip(arms, charged, strict=True)])
+        values = tuple(epsilon / len(arms) + (1 - epsilon) * p for p in best)
     elif kind == "static":
         shares = [arm["score"] for arm in arms]
         total = math.fsum(shares)

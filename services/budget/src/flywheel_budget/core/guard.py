@@ -19,7 +19,7 @@ from flywheel_budget.core.pools import Account, Pool, share
 from flywheel_budget.core.published import Place, account_lease, forgotten_lease, state_of, unknown_lease
 from flywheel_budget.core.shelf import ROLLING, PoolKey, Shelf, window_named
 
-FORM: Final = 1
+FORM: Final = 2
 """Of the state; another one when what the tables hold changes."""
 KEEP_US: Final = 3 * 86_400 * 1_000_000
 """How long after its end a window's rows are kept: as long as calls that are late may still be counted."""

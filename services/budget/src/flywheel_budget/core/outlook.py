@@ -27,10 +27,12 @@ _SHORTEST_US: Final = 1_000_000
 
 @dataclass(slots=True)
 class Outlook:
-    """``first_us`` and ``total``: of a rolling budget, since when it is watched and all it spent since. ``figures``:
-    mean, low and high of the newest forecast, in picodollars, and the start of its window."""
+    """``forecaster``: of the money; ``calls``: of their number, in mode downgrade. ``first_us`` and ``total``: of a
+    rolling budget, since when it is watched and all it spent since. ``figures``: mean, low and high of the newest
+    forecast, in picodollars, and the start of its window."""
 
     forecaster: Forecaster
+    calls: Forecaster | None = None
     said: Said = field(default_factory=Said)
     pressure: Pressure = field(default_factory=Pressure)
     first_us: int = 0
@@ -49,6 +51,7 @@ class Outlook:
         """Return canonical bytes."""
         values = {
             "forecaster": json.loads(self.forecaster.encode()),
+            "calls": None if self.calls is None else json.loads(self.calls.encode()),
             "said": self.said.as_json(),
             "pressure": self.pressure.as_json(),
             "rest": [self.first_us, self.total, self.read_us, self.figures],
@@ -60,16 +63,20 @@ class Outlook:
         """Return the outlook that ``encode`` wrote."""
         found: dict[str, Any] = json.loads(data)
         forecaster = Forecaster.decode(json.dumps(found["forecaster"]).encode())
-        return cls(forecaster, Said.from_json(found["said"]), Pressure(**found["pressure"]), *found["rest"])
+        calls = None if found["calls"] is None else Forecaster.decode(json.dumps(found["calls"]).encode())
+        return cls(forecaster, calls, Said.from_json(found["said"]), Pressure(**found["pressure"]), *found["rest"])
 
     def look(self, budget: Budget, instance: str, window: Window, pool: Pool, *, delta: int, now_us: int) -> Alerts:
         """Take in that ``delta`` more was spent in the present window; return what is to be said."""
         rolling = budget.rolling_s is not None
         self.total += delta
-        if rolling:
-            self.forecaster.observe(now_us, self.first_us, max(0, self.total))
+        since_us = self.first_us if rolling else window.start_us
+        self.forecaster.observe(now_us, since_us, max(0, self.total) if rolling else pool.spent)
+        if budget.mode != "downgrade":
+            self.calls = None
         else:
-            self.forecaster.observe(now_us, window.start_us, pool.spent)
+            self.calls = self.calls or Forecaster.for_window(_length_us(budget, window))
+            self.calls.observe(now_us, since_us, pool.calls)
         reading = _reading(budget, instance, window, pool, now_us)
         reading = replace(reading, forecast=self._forecast(budget, window, pool, now_us))
         self.said, news = alerts(self.said, reading, warn_at=budget.warn_at)
@@ -87,21 +94,22 @@ class Outlook:
         self.read_us = now_us
         fresh = Forecaster.decode(self.forecaster.encode())
         if budget.rolling_s is None:
-            end_us, total = window.end_us, pool.spent
-            forecast = fresh.forecast(now_us, window.start_us, end_us, total)
+            since_us, end_us, counted, total = window.start_us, window.end_us, pool.spent, pool.spent
         else:
-            end_us, total = now_us + length_us // 2, self.total
-            still = sum(spent for start_us, spent in pool.slots if start_us >= end_us - length_us)
-            forecast = fresh.forecast(now_us, self.first_us, end_us, still)
-        if budget.mode == "downgrade" and pool.calls > 0:
+            since_us, end_us, total = self.first_us, now_us + length_us // 2, self.total
+            counted = sum(spent for start_us, spent in pool.slots if start_us >= end_us - length_us)
+        forecast = fresh.forecast(now_us, since_us, end_us, counted)
+        if self.calls is not None and pool.calls > 0:
+            expected = Forecaster.decode(self.calls.encode()).forecast(now_us, since_us, end_us, 0)
+            # As many as came, in proportion, where there is no forecast yet.
+            pace = pool.calls / max(1, now_us - max(since_us, self.first_us))
             self.pressure = self.pressure.adjusted(
-                forecast,
                 at_us=now_us,
-                end_us=end_us,
                 window_us=length_us,
-                amount_pico=budget.amount_pico,
-                total_pico=total,
-                call_pico=pool.spent // pool.calls,
+                left_pico=budget.amount_pico - counted,
+                total_pico=max(0, total),
+                calls=pool.calls,
+                calls_to_come=pace * (end_us - now_us) if expected is None else expected.mean_pico,
             )
         if forecast is not None:
             self.figures = [forecast.mean_pico, forecast.low_pico, forecast.high_pico, window.start_us]
