@@ -8,7 +8,7 @@ interpreter ``BANDITS_PYTHON`` names (without it ours is played alone)::
 
 All meet the same requests with the same luck (`bandit_worlds.py`), and learn in batches as policies are published.
 Ours decides by the library's own code: without features a charter's default policy, built from exact summaries; with
-features LinTS from exact moments, its propensities computed (no service decides with features yet). Intervals are those
+features LinTS from exact moments, its propensities computed. Intervals are those
 of the mean over seeds, 95 %.
 """
 
@@ -163,7 +163,7 @@ def told(name: str, found: dict[str, list[float]], size: dict[str, int]) -> Resu
     kind = "stationary" if name in STATIONARY else "changing"
     note = f"{kind}; {size['seeds']} seeds of {size['rounds']} requests, a policy every {size['every']}; "
     note += f"ratio ± {spread[1] / means[best]:.2f} (95 %); {all_of_them}"
-    return Result(f"regret_{name}", means[own], own, means[best], best, COMMAND, note)
+    return Result(f"regret_{name}", means[own], "regret", means[best], best, COMMAND, note)
 
 
 def main() -> int:

@@ -45,7 +45,7 @@ def test_features_where_money_buys_little_go_down_first() -> None:
 
 
 def test_an_arm_that_is_dearer_and_worse_goes_at_once_and_one_that_is_not_charged_stays() -> None:
-    assert at(0.0, STRONG, CHEAP, WORSE, sd=0.05) == 3
+    assert at(0.0, STRONG, CHEAP, WORSE, sd=0.03) == 3
     assert worth_it([Charged(1, Belief(0.80, 0.0), 5.0), Charged(2, Belief(0.70, 0.0), 0.0)]) == 2
 
 

@@ -6,7 +6,10 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
+from flywheel.budget import windows_of
 from flywheel_budget.core import GuardFold
+from flywheel_budget.core.outlook import Outlook
+from flywheel_budget.core.pools import Pool
 
 _spec = importlib.util.spec_from_file_location("budget_parts", Path(__file__).with_name("conftest.py"))
 assert _spec and _spec.loader
@@ -101,6 +104,21 @@ def test_money_has_a_price_where_too_much_is_foretold_and_the_mode_is_downgrade(
     budget = replace(parts.DAILY, amount_pico=AMOUNT, mode="downgrade")
     assert told(facts, budget, steady(8 * 10**12, hours=11))[1]["price_of_money"] > 0
     assert told(facts, replace(budget, mode="soft"), steady(8 * 10**12, hours=11))[1]["price_of_money"] == 0
+
+
+def test_calls_are_counted_in_mode_downgrade_and_those_before_it_count_as_spread_over_the_window():
+    daily = replace(parts.DAILY, amount_pico=AMOUNT)
+    window = windows_of(daily).at(6 * HOUR_S * 10**6)
+    outlook = Outlook.begun(daily, window, window.start_us)
+    pool = Pool(spent=AMOUNT // 10, calls=600)
+    look = {"delta": 0, "now_us": window.start_us + 6 * HOUR_S * 10**6}
+    outlook.look(daily, daily.key, window, pool, **look)
+    assert outlook.calls is None and Outlook.decode(outlook.encode()) == outlook
+    outlook.look(replace(daily, mode="downgrade"), daily.key, window, pool, **look)
+    assert outlook.calls is not None and Outlook.decode(outlook.encode()) == outlook
+    assert sum(outlook.calls.slots.values()) == 600 and max(outlook.calls.slots.values()) <= 600 / 16 + 1
+    outlook.look(daily, daily.key, window, pool, **look)
+    assert outlook.calls is None
 
 
 def test_a_hard_budget_is_exhausted_when_the_rest_pays_no_call(facts):

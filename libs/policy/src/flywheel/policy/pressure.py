@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-OPTIMISM: Final = 2.326
-"""Standard deviations of belief by which an arm's reward is hoped to be larger: it is so in one of 100 cases."""
+OPTIMISM: Final = 4.0
+"""Standard deviations of belief by which an arm's reward is hoped to be larger. That is far beyond what is likely: an
+arm that is still drawn now and then, as one unlucky in its first ten calls is in one of 100, must not be lost."""
 
 
 class Belief(NamedTuple):
