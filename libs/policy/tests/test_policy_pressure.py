@@ -91,9 +91,9 @@ def test_at_a_higher_price_nothing_dearer_is_kept_and_one_is_always_left(
     assert dearest(high) <= dearest(low)
 
 
-def believed(kind: str, *beliefs: tuple[float, float]) -> list[dict[str, float]]:
-    """Arms of a policy event with mean and standard deviation; as the kinds that draw read them."""
-    return [{"mean": mean, "variance": sd * sd, "score": mean, "kind": kind} for mean, sd in beliefs]  # type: ignore[dict-item]
+def believed(*beliefs: tuple[float, float]) -> list[dict[str, float]]:
+    """Arms of a policy event with mean and standard deviation, as the kinds that draw or compare read them."""
+    return [{"mean": mean, "variance": sd * sd, "score": mean} for mean, sd in beliefs]
 
 
 BELIEFS = [(0.8, 0.05), (0.7, 0.02), (0.5, 0.2)]
@@ -102,7 +102,7 @@ BELIEFS = [(0.8, 0.05), (0.7, 0.02), (0.5, 0.2)]
 @pytest.mark.parametrize("kind", ["thompson_beta", "thompson_gaussian"])
 def test_thompson_draws_reward_less_charge(kind: str) -> None:
     charges = (0.15, 0.02, 0.0)
-    found = choice_probabilities(kind, believed(kind, *BELIEFS), explore_floor=0.0, epsilon=0.0, charges=charges)
+    found = choice_probabilities(kind, believed(*BELIEFS), explore_floor=0.0, epsilon=0.0, charges=charges)
     draws = 200_000
     mean, sd = np.array(BELIEFS).T
     drawn = np.random.default_rng(3).normal(mean - charges, sd, (draws, 3)).argmax(axis=1)
@@ -114,7 +114,7 @@ def test_thompson_draws_reward_less_charge(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["ucb1", "ucb_v", "epsilon_greedy"])
 def test_what_compares_compares_reward_less_charge(kind: str) -> None:
     def chosen(charges: tuple[float, ...]) -> int:
-        beliefs = believed(kind, *BELIEFS)
+        beliefs = believed(*BELIEFS)
         found = choice_probabilities(kind, beliefs, explore_floor=0.0, epsilon=0.1, charges=charges)
         return int(np.argmax(found.values))
 
@@ -123,7 +123,7 @@ def test_what_compares_compares_reward_less_charge(kind: str) -> None:
 
 def test_declared_shares_know_no_reward_and_stay() -> None:
     plain, charged = (
-        choice_probabilities("static", believed("static", *BELIEFS), explore_floor=0.0, epsilon=0.0, charges=charges)
+        choice_probabilities("static", believed(*BELIEFS), explore_floor=0.0, epsilon=0.0, charges=charges)
         for charges in [(), (0.5, 0.1, 0.0)]
     )
     assert plain == charged
@@ -132,7 +132,7 @@ def test_declared_shares_know_no_reward_and_stay() -> None:
 @given(st.floats(0.0, 2.0))
 def test_a_charge_on_all_arms_alike_changes_nothing(charge: float) -> None:
     free, charged = (
-        choice_probabilities("thompson_beta", believed("", *BELIEFS), explore_floor=0.01, epsilon=0.0, charges=charges)
+        choice_probabilities("thompson_beta", believed(*BELIEFS), explore_floor=0.01, epsilon=0.0, charges=charges)
         for charges in [(0.0,) * 3, (charge,) * 3]
     )
     assert charged.values == pytest.approx(free.values, abs=1e-6)
@@ -144,7 +144,7 @@ def test_the_dearer_money_is_the_less_is_spent() -> None:
         float(
             costs
             @ choice_probabilities(
-                "thompson_beta", believed("", *BELIEFS), explore_floor=0.0, epsilon=0.0, charges=tuple(price * costs)
+                "thompson_beta", believed(*BELIEFS), explore_floor=0.0, epsilon=0.0, charges=tuple(price * costs)
             ).values
         )
         for price in (1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
