@@ -42,7 +42,7 @@ class LevelDetector(Stateful):
     }
 
     def __init__(self, *, run_length: float = RUN_LENGTH, warm_up: int = WARM_UP, salt: str = "") -> None:
-        self.season, self.near = DailySeason(), NearLevel()
+        self.season, self.near = DailySeason(), NearLevel(f"{salt}/near")
         self.changes = ChangeDetector(run_length=run_length, warm_up=warm_up, salt=salt)
         self.spread = ChangeDetector(run_length=run_length, warm_up=warm_up, salt=f"{salt}/spread")
         self.basis: Basis = "plain"
@@ -61,11 +61,11 @@ class LevelDetector(Stateful):
     def update(self, at_us: int, value: float) -> Alarm | None:
         """Take in an observation, a finite number, at a time (microseconds since the epoch)."""
         self._remember(at_us)
-        self._turn(at_us, value)
-        found = self._watch(at_us, value)
+        near = self.near.update(at_us, value) if self.basis == "near" or not self.season.known else None
+        judged: dict[Basis, float | None] = {"plain": value, "near": near, "season": value - self.season.shape(at_us)}
+        self._turn(judged)
+        found = self._watch(at_us, judged[self.basis], value)
         self.season.update(at_us, value)
-        if not self.season.known or self.basis == "near":
-            self.near.update(at_us, value)
         return found
 
     def forget(self) -> None:
@@ -76,7 +76,7 @@ class LevelDetector(Stateful):
         self.season.move(0.0)
         self.turning = None
 
-    def _turn(self, at_us: int, value: float) -> None:
+    def _turn(self, judged: dict[Basis, float | None]) -> None:
         """Warm a detector on the basis that is now the right one, and judge by it once it is warm."""
         self.many = self.many or (self.basis == "plain" and not self.changes.few.holds)
         wanted: Basis = "near" if self.many else "plain"
@@ -91,26 +91,18 @@ class LevelDetector(Stateful):
                 allowance=ALLOWANCE if wanted == "near" else 1.0,
             )  # fmt: skip
             self.turns_to = wanted
-        base = self._base(wanted, at_us)
+        figure = judged[wanted]
         if self.turning.count >= self.turning.warm_up:
             self.turning.run_length = self.changes.run_length
             self.changes, self.basis, self.turning = self.turning, wanted, None
             self.spread.forget()
-        elif base is not None:
-            self.turning.update(value - base)
+        elif figure is not None:
+            self.turning.update(figure)
 
-    def _base(self, basis: Basis, at_us: int) -> float | None:
-        if basis == "season":
-            return self.season.shape(at_us)
-        return self.near.level if basis == "near" else 0.0
-
-    def _watch(self, at_us: int, value: float) -> Alarm | None:
-        base = self._base(self.basis, at_us)
-        if base is None:
-            return None
-        change = self.changes.update(value - base)
+    def _watch(self, at_us: int, figure: float | None, value: float) -> Alarm | None:
+        change = None if figure is None else self.changes.update(figure)
         if change is not None:
-            return self._changed(at_us, base, change)
+            return self._changed(at_us, change, value - (figure or 0.0))
         settled = self.season.mature or not self.season.useful
         if self.basis != "season" or self.changes.few.holds or not settled:
             return None
@@ -122,14 +114,13 @@ class LevelDetector(Stateful):
         evidence = (drift.before, drift.since, drift.statistic, drift.threshold)
         return Alarm("drift", at_us, since, *evidence, "e-detector on sequential ranks of absolute normal scores")
 
-    def _changed(self, at_us: int, base: float, change: Change) -> Alarm:
+    def _changed(self, at_us: int, change: Change, base: float) -> Alarm:
         before, since = base + change.before, base + change.since
         if self.basis == "near":
-            first, mean = self.near.of_last(change.length)
-            before, since = first, mean + change.since
+            before, since = self.near.before(change.length), self.near.since(change.length)
         self.season.move(since - before)
         self.spread.forget()
-        self.near.begin(since)
+        self.near.begin()
         self.turning = None
         evidence = (before, since, change.statistic, change.threshold)
         return Alarm("level_change", at_us, self._time(change.length), *evidence, "e-detector on sequential ranks")
