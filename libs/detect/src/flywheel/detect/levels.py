@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final, Literal
 
 from flywheel.detect.alarms import Alarm
+from flywheel.detect.clipping import Clipper
 from flywheel.detect.edetector import RUN_LENGTH, Change, ChangeDetector
 from flywheel.detect.near import ALLOWANCE, NearLevel
 from flywheel.detect.season import DailySeason
@@ -13,6 +14,7 @@ from flywheel.detect.state import Stateful
 WARM_UP: Final = 256
 """Twice the change detector's own, so that a slow swing shows in the over-dispersion before bets begin."""
 MOST_TIMES: Final = 2_048
+MOST_LEVEL: Final = 1_000
 
 Basis = Literal["plain", "near", "season"]
 
@@ -26,15 +28,30 @@ class LevelDetector(Stateful):
     of at most 12 different values (errors, grades) is judged as it is (``plain``), but for a season that is beyond
     doubt. When the basis turns, the one before is judged until the detector on the new one is warm.
 
+    The shape is learned from values whose outliers are cut, where there are more than 12 of them.
+
     The spread is that of the absolute normal scores of the level's ranks, which are independent while nothing changes,
     as deviations from an estimated mean are not. It is watched where a series has more than 12 different values, from
     when two days tell that there is no season, and of a seasonal one from the seventh day on, as deviations shrink
     while the season is learned. Each of the two errs at most as often as ``ChangeDetector`` says.
     """
 
-    __slots__ = ("basis", "changes", "many", "near", "season", "spread", "times", "turning", "turns_to")
+    __slots__ = (
+        "basis",
+        "changes",
+        "clipper",
+        "level",
+        "many",
+        "near",
+        "season",
+        "spread",
+        "times",
+        "turning",
+        "turns_to",
+    )
     PARTS: ClassVar = {
         "changes": ChangeDetector,
+        "clipper": Clipper,
         "near": NearLevel,
         "season": DailySeason,
         "spread": ChangeDetector,
@@ -45,6 +62,8 @@ class LevelDetector(Stateful):
         self.season, self.near = DailySeason(), NearLevel(f"{salt}/near")
         self.changes = ChangeDetector(run_length=run_length, warm_up=warm_up, salt=salt)
         self.spread = ChangeDetector(run_length=run_length, warm_up=warm_up, salt=f"{salt}/spread")
+        self.clipper = Clipper()
+        self.level = 0.0
         self.basis: Basis = "plain"
         self.turning: ChangeDetector | None = None
         self.turns_to: Basis = "plain"
@@ -56,16 +75,19 @@ class LevelDetector(Stateful):
         first."""
         if not self.season.total:
             return None
-        return self.season.level + (self.season.shape(at_us) if self.season.known else 0.0)
+        return self.level + self.season.shape(at_us)
 
     def update(self, at_us: int, value: float) -> Alarm | None:
         """Take in an observation, a finite number, at a time (microseconds since the epoch)."""
         self._remember(at_us)
         near = self.near.update(at_us, value) if self.basis == "near" or not self.season.known else None
-        judged: dict[Basis, float | None] = {"plain": value, "near": near, "season": value - self.season.shape(at_us)}
+        shape = self.season.shape(at_us)
+        judged: dict[Basis, float | None] = {"plain": value, "near": near, "season": value - shape}
         self._turn(judged)
         found = self._watch(at_us, judged[self.basis], value)
-        self.season.update(at_us, value)
+        kept = self.clipper.cut(value, shape)
+        self.season.update(at_us, kept if self.many else value)
+        self.level += (value - shape - self.level) / min(self.season.total, MOST_LEVEL)
         return found
 
     def forget(self) -> None:
@@ -73,7 +95,7 @@ class LevelDetector(Stateful):
         self.changes.forget()
         self.spread.forget()
         self.near.begin()
-        self.season.move(0.0)
+        self.season.split()
         self.turning = None
 
     def _turn(self, judged: dict[Basis, float | None]) -> None:
@@ -118,7 +140,9 @@ class LevelDetector(Stateful):
         before, since = base + change.before, base + change.since
         if self.basis == "near":
             before, since = self.near.before(change.length), self.near.since(change.length)
-        self.season.move(since - before)
+        self.season.split()
+        self.level += since - before
+        self.clipper.centre += since - before
         self.spread.forget()
         self.near.begin()
         self.turning = None
