@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import pi, sqrt
 from typing import ClassVar, Final, Literal
 
 from flywheel.detect.alarms import Alarm
@@ -69,6 +70,11 @@ class LevelDetector(Stateful):
         self.turns_to: Basis = "plain"
         self.many = False
         self.times: list[int] = []
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation from what is usual, outliers cut: √(π/2) mean absolute deviations, as of normal values."""
+        return sqrt(pi / 2.0) * self.clipper.spread
 
     def expected(self, at_us: int) -> float | None:
         """What is usual at a time: the level and what the shape of the day adds to it, if that is of use; None at

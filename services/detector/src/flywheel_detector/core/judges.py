@@ -56,5 +56,5 @@ def moved_probes(probes: Series, since_us: int) -> Moved | None:
         return None
     off = probes.off
     usual = off.expected if off is not None and off.kind == "level_change" else probes.levels.level
-    spread = max(before.deviation, pstdev(since))
+    spread = max(probes.levels.deviation, pstdev(since))
     return Moved(fmean(since) - usual, spread * sqrt(1.0 / len(since) + 1.0 / before.count))
