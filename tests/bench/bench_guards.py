@@ -189,6 +189,7 @@ RHYTHMS: dict[str, tuple[Callable[[Values], Values], int]] = {
     "bursts of 5": (np.ones_like, 5),
 }
 LOSS = 0.6
+LOSS_RUN_LENGTH = 1e6
 LEARNED_DAYS = 15
 WINDOW_S = 10
 
@@ -211,16 +212,14 @@ def traffic(days: int, runs: int) -> list[Row]:
 
 
 def to_a_loss(rate: Callable[[Values], Values], burst: int, per_minute: float, run: int) -> tuple[float, float]:
-    """Minutes from a loss at 10 o'clock of the day after the learned ones until it is told, by both; or a day."""
+    """Minutes from a loss, at 10 o'clock of the first day that is not learned, until it is told; a day where it is not.
+    By both."""
     rng, begins = np.random.default_rng([SEED, 6, run]), (LEARNED_DAYS * 24 + 10) * 3_600 // WINDOW_S
     counts = windows(rng, rate, LEARNED_DAYS + 2, per_minute, burst)
     counts[begins:] = rng.binomial(counts[begins:] // burst, 1.0 - LOSS) * burst
     found = watched(counts, LOSS_RUN_LENGTH)
     delays = [next((place - begins for place in each if place >= begins), 8_640) * WINDOW_S / 60 for each in found]
     return delays[0], delays[1]
-
-
-LOSS_RUN_LENGTH = 1e6
 
 
 def windows(

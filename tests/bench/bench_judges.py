@@ -20,9 +20,10 @@ from harness import Result, write
 
 from flywheel.detect import LevelDetector
 from flywheel.testkit.dict_state import DictState
+from flywheel_detector.core.guarded import Seen
 from flywheel_detector.core.judges import moved_probes, moved_score, verdict_of
 from flywheel_detector.core.measures import GOLDEN, SCORE, measure_of
-from flywheel_detector.core.series import Seen, Series
+from flywheel_detector.core.series import Series
 from flywheel_detector.core.shelf import PROBE_WARM_UP
 
 COMMAND = "python tests/bench/run.py judges"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, Final
 
 import httpx
@@ -88,21 +88,37 @@ async def tensorzero(
         "messages": messages,
     }  # fmt: skip
     process = await asyncio.create_subprocess_exec(
-        python, str(TENSORZERO / "play.py"), json.dumps(asked), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        python, str(TENSORZERO / "play.py"), json.dumps(asked), stdin=PIPE, stdout=PIPE, limit=64 << 20
     )
-    said, failed = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(failed.decode()[-2000:])
-    found: dict[str, Any] = json.loads(next(line for line in said.splitlines() if line.startswith(b'{"latencies_ms"')))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        while not (line := await process.stdout.readline()).startswith(b'{"latencies_ms"'):
+            if not line:
+                raise RuntimeError("TensorZero's gateway ended before it was measured")
+        found: dict[str, Any] = json.loads(line)
+        if clickhouse is not None:
+            await _recorded(clickhouse, len(found["latencies_ms"]))
+    finally:
+        process.stdin.close()
+        await process.communicate()
     load = Load(found["latencies_ms"], found["seconds"], 0)
     return Measured(load, found["cpu_s"] / len(load.latencies_ms) * 1e6, connections)
+
+
+async def _recorded(url: str, rows: int) -> None:
+    """Return when as many inferences are in ClickHouse. Raises TimeoutError."""
+    query = "SELECT count() FROM tensorzero.ChatInference"
+    async with httpx.AsyncClient(trust_env=False, timeout=START_S) as http, asyncio.timeout(START_S):
+        while int((await http.post(url, content=query)).raise_for_status().text) < rows:
+            await asyncio.sleep(0.2)
 
 
 @asynccontextmanager
 async def clickhouse(folder: Path) -> AsyncIterator[str]:
     """ClickHouse's HTTP interface over the embedded engine; yields the address of a database TensorZero may make."""
     command = [sys.executable, str(TENSORZERO / "clickhouse_http.py"), str(folder / "clickhouse")]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(START_S):
@@ -111,9 +127,3 @@ async def clickhouse(folder: Path) -> AsyncIterator[str]:
     finally:
         process.terminate()
         await process.wait()
-
-
-def rows_recorded(url: str) -> int:
-    """How many inferences TensorZero has recorded, to say that it did."""
-    reply = httpx.post(url, content="SELECT count() FROM tensorzero.ChatInference", trust_env=False, timeout=START_S)
-    return int(reply.raise_for_status().text)

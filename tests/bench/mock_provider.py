@@ -48,7 +48,8 @@ class Provider(asyncio.Protocol):
         end = head + 4 + (int(said[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0)
         if len(buffer) >= end:
             self._buffer = buffer[end:]
-            self._transport.write(answer(orjson.loads(buffer[head + 4 : end])["model"]))
+            asked = buffer[head + 4 : end]
+            self._transport.write(answer(orjson.loads(asked)["model"] if asked else "none"))  # some ask what there is
 
 
 async def main() -> None:

@@ -138,6 +138,23 @@ def test_nothing_is_told_of_hours_of_the_week_that_were_never_seen():
     assert changes(detector, taken) == [] and detector.usual(MONDAY_US, MONDAY_US + HOUR_US) is not None
 
 
+def test_a_habit_of_weekdays_is_no_fall_at_weekends():
+    """On weekdays nobody asks before half past 8; at weekends some do all day long, who are no fall after it."""
+    detector = TrafficDetector.from_json(json.loads(learned(office, per_minute=1200.0, days=12)))
+    saturday_h = 12 * 24
+    taken = windows(np.random.default_rng(11), office, saturday_h, saturday_h + 36, per_minute=1200, window_s=10)
+    assert changes(detector, taken, 1e5) == []
+
+
+def test_figures_of_calls_that_cluster_have_a_mean_of_1_too():
+    """Twelve at once, five times a minute: a block holds one such cluster or several, and the mean of time over calls
+    is more than the time in the mean over the calls in the mean."""
+    taken = windows(np.random.default_rng(12), steady, 0, 11 * 24, per_minute=60, window_s=10, burst=12)
+    detector = TrafficDetector()
+    figures = [each for at_us, calls in taken if (each := detector.update(at_us, calls, RUN).slower) is not None]
+    assert np.mean(figures[-5_000:]) == pytest.approx(1.0, abs=0.04) and detector.usual_slow[1] > 1.15
+
+
 def test_what_was_accepted_is_the_usual_from_then_on():
     """Half the traffic for three days, accepted on the first: nothing more is told of it; but of half of that."""
     detector = TrafficDetector.from_json(json.loads(learned(steady)))

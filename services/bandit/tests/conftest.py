@@ -11,6 +11,7 @@ import pytest
 from flywheel.events import Codec, LocalRegistry, event_id
 from flywheel.policy import compile_policy
 from flywheel.policy.moments import MomentSummary
+from flywheel.policy.summary import SpanSums, Summary, unit_of_span
 from flywheel.stream import Event, RawRecord
 from flywheel.testkit.dict_state import DictState
 from flywheel_bandit.core import CharterBook, PolicyFold
@@ -37,6 +38,9 @@ policy:
     - {name: chars, kind: number, low: 0, high: 100}
     - {name: question, kind: text, buckets: 29}
 """
+TEN_YEARS = 10 * 366 * 86_400_000_000 >> 16
+MOST_SPANS = (1 << 36) - 1
+"""The newest unit where ten years fall into the most spans: no two of a level are joined."""
 _TOPICS = {
     "decision": "llm-decisions",
     "llm_call": "llm-calls",
@@ -102,22 +106,32 @@ class Facts:
         arms = "".join(f"  - {{name: a{n}, model: m}}\n" for n in range(8))
         charter = LARGEST.replace("arms:\n", f"arms:\n{arms}")
         policy = dict(PolicyFold().fold(0, [self.charter(charter)], self.State()).outputs[-1].value)
-        slots, newest = len(compile_policy(policy).encode({})), (T0 + 10 * 366 * 86_400_000_000) >> 16
-        random, moments = np.random.default_rng(1), MomentSummary(newest=newest)
-        units = {newest - (1 << level) - step * (1 << level) // 8 for level in range(34) for step in range(8)}
-        spans = {moments.span_of(unit) for unit in units if unit >= T0 >> 16}
-        rows = [
+        slots, random = len(compile_policy(policy).encode({})), np.random.default_rng(1)
+        sums = [
             (span, f"a{arm}", tuple(random.integers(1 << 61, 1 << 62, (slots + 1) * (slots + 2) // 2).tolist()))
-            for span in sorted(spans)
+            for span in _spans(MomentSummary(newest=MOST_SPANS))
+            for arm in range(8)
+        ]
+        plain = [
+            {"bucket": span, "arm": f"a{arm}", "n": 1 << 34, "sum_nano": str(1 << 63), "sumsq_atto": str(1 << 93)}
+            for span in _spans(Summary(newest=MOST_SPANS))
             for arm in range(8)
         ]
         value = {
             "event_id": "e", "project": "p", "feature": "f", "shard": 0, "occurred_at": T0, "charter_revision": 1,
-            "outcomes": 1,
-            "buckets": [{"bucket": newest << 6, "arm": "a0", "n": 1, "sum_nano": "0", "sumsq_atto": "0"}],
-            "moments": [{"bucket": span, "arm": arm, "sums": list(sums)} for span, arm, sums in rows],
+            "outcomes": 1, "buckets": plain,
+            "moments": [{"bucket": span, "arm": arm, "sums": list(packed)} for span, arm, packed in sums],
         }  # fmt: skip
-        return Largest(charter, policy, MomentSummary.from_rows(newest, rows), value)
+        return Largest(charter, policy, MomentSummary.from_rows(MOST_SPANS, sums), value)
+
+
+def _spans(summary: SpanSums[Any]) -> list[int]:
+    """The spans of ten years, oldest first."""
+    found, unit = [], summary.newest
+    while unit > summary.newest - TEN_YEARS:
+        found.append(summary.span_of(unit))
+        unit = unit_of_span(found[-1]) - 1
+    return found[::-1]
 
 
 class Largest(NamedTuple):

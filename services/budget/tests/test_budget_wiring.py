@@ -66,6 +66,29 @@ async def test_a_declared_budget_is_leased_spent_and_told_of(facts, tmp_path):
     assert metrics.value("leases_total", budget="day", reason="granted") == 1
 
 
+async def test_what_fires_is_over_with_its_day_though_nothing_comes_any_more(facts, tmp_path):
+    """The time is told on the ledger, and the guard's clock goes on by it."""
+    now = [parts.T0 + 60_000_000]
+    bus, health, metrics, stop = MemoryBus(lambda: now[0] // 1000), Health(), Metrics(), asyncio.Event()
+    publisher = Publisher(bus, CODEC, source="test")
+    await publisher.start()
+    await publisher.publish([Output("budgets", "acme/day", "budget", ALWAYS.event(0))])
+    settings = load_settings(BudgetSettings, state_dir=tmp_path, poll_ms=5, tick_s=0.05)
+    service = asyncio.create_task(run_stages(settings, bus, metrics, health, stop))
+    await until(lambda: health.ready and values(bus, "budget-states"))
+    await publisher.publish([sent(facts.call("q", 3, 1_000), "q")])
+    await until(lambda: len(values(bus, "alerts")) == 4)
+    now[0] += 86_400_000_000
+    await until(lambda: len(values(bus, "alerts")) == 8)
+    stop.set()
+    await service
+    alerts = values(bus, "alerts")
+    assert [alert["state"] for alert in alerts] == ["firing"] * 4 + ["resolved"] * 4
+    assert {alert["alert_id"] for alert in alerts[:4]} == {alert["alert_id"] for alert in alerts[4:]}
+    assert {value["kind"] for value in values(bus, LEDGER)} == {"definition", "spend", "tick"}
+    assert not bus.records("budget-ledger.dlq")
+
+
 def test_the_topics_read_are_those_declared_and_every_field_needed_exists():
     declared = {name for name, topic in topics().items() if "budget" in topic.consumers}
     assert declared == {*INPUTS, LEDGER}

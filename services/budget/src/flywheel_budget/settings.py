@@ -23,6 +23,7 @@ class BudgetSettings(StageSettings):
     max_future_s: float = Field(
         3_600.0, ge=0, description="Seconds a fact may lie ahead of its Kafka record before it is refused."
     )
+    tick_s: float = Field(30.0, gt=0, le=600, description="Seconds between two entries of the time.")
     lease_ttl_s: float = Field(10.0, gt=0, description="Seconds after which holders give back what lies idle.")
 
     @property

@@ -9,9 +9,9 @@ from functools import partial
 from flywheel.budget import Matcher
 from flywheel.events import Codec, load_registry
 from flywheel.observe import Health, Metrics
-from flywheel.stream import Bus, CompactedTable, Process, Stage, StepSpec, stages
+from flywheel.stream import Bus, CompactedTable, Process, Stage, StepSpec, Ticker, stages
 from flywheel_budget.adapters import BudgetShelf, count_output
-from flywheel_budget.core import INPUTS, LEDGER, GuardFold, SpendFold
+from flywheel_budget.core import INPUTS, LEDGER, GuardFold, SpendFold, tick_entry
 from flywheel_budget.settings import BudgetSettings
 
 NAME = "budget"
@@ -50,11 +50,16 @@ async def run_stages(settings: BudgetSettings, bus: Bus, metrics: Metrics, healt
     needed = Codec(load_registry(), only=NEEDED)
     table = CompactedTable(bus, "budgets", codec, shelf.update)
     count = partial(count_output, metrics)
-    await stages.run_stages(
-        Process(NAME, VERSION, settings, bus, metrics, health),
-        first=Stage(SPEND, INPUTS, needed, SpendFold(lambda: shelf.matcher, settings.spend), count),
-        second=Stage(GUARD, (LEDGER,), codec, GuardFold(settings.guard), count),
-        table=table,
-        needs="budgets",
-        stop=stop,
+    ticker = Ticker(
+        bus, codec, metrics, ledger=LEDGER, inputs=INPUTS, entry=tick_entry, tick_s=settings.tick_s, source=NAME
     )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ticker.run(stop))
+        await stages.run_stages(
+            Process(NAME, VERSION, settings, bus, metrics, health),
+            first=Stage(SPEND, INPUTS, needed, SpendFold(lambda: shelf.matcher, settings.spend), count),
+            second=Stage(GUARD, (LEDGER,), codec, GuardFold(settings.guard), count),
+            table=table,
+            needs="budgets",
+            stop=stop,
+        )

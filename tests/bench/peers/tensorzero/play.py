@@ -2,7 +2,8 @@
 
 Reads ``{"upstream", "clickhouse", "connections", "seconds", "messages"}`` as one argument of JSON; ``clickhouse`` null:
 its observability is off. Eight variants of a function, drawn evenly, each a chat completion of the upstream; every
-coroutine has one call under way. Prints ``{"latencies_ms", "seconds", "cpu_s"}``; the CPU is this process's.
+coroutine has one call under way. Prints ``{"latencies_ms", "seconds", "cpu_s"}``; the CPU is this process's. Ends when
+its standard input does, as it records in the background and what it has not recorded by then is lost.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ async def main() -> None:
         before_s = time.process_time()
         latencies_ms, seconds = await busy(gateway, said, asked["connections"], asked["seconds"])
         cpu_s = time.process_time() - before_s
-    print(json.dumps({"latencies_ms": latencies_ms, "seconds": seconds, "cpu_s": cpu_s}))
+    print(json.dumps({"latencies_ms": latencies_ms, "seconds": seconds, "cpu_s": cpu_s}), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

@@ -95,11 +95,6 @@ class ChangeDetector(Stateful):
         self.starts: list[int] = [0] * len(WEIGHTS)
         self.sums: list[float] = [0.0] * len(WEIGHTS)
 
-    @property
-    def deviation(self) -> float:
-        """Standard deviation of what was seen since it last started anew; 0 at first."""
-        return sqrt(self.whitener.squares / self.whitener.count) if self.whitener.count else 0.0
-
     def update(self, value: float) -> Change | None:
         """Take in an observation, a finite number; the change, if this one completed the evidence of one."""
         few = self.few.holds

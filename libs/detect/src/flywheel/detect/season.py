@@ -12,7 +12,6 @@ HOURS: Final = 24
 MEMORY_DAYS: Final = 7
 LEAST_DAYS: Final = 2
 LEAST_HOURS: Final = 4
-MOST_LEVEL: Final = 1_000
 KEPT: Final = 1.0 - 1.0 / MEMORY_DAYS
 
 
@@ -30,12 +29,11 @@ class DailySeason(Stateful):
     """
 
     __slots__ = (
-        "ats", "believed", "counts", "day", "days", "doubt", "first_us", "freedom", "knots", "level", "means",
+        "ats", "believed", "counts", "day", "days", "doubt", "first_us", "freedom", "knots", "means",
         "places", "sums", "total", "useful", "weights",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.level = 0.0
         self.total = 0
         self.first_us = 0
         self.day, self.days = 0, 0
@@ -92,13 +90,10 @@ class DailySeason(Stateful):
         self.sums[hour] += value
         self.ats[hour] += at
         self.total += 1
-        off = value - self.level - self.shape(at_us)
-        self.level += off / min(self.total, MOST_LEVEL)
 
-    def move(self, by: float) -> None:
+    def split(self) -> None:
         """The level changed, or so it seems, the shape did not: what was seen of this day, and what is yet to come, are
         learned as of two days, each with a level of its own."""
-        self.level += by
         if self.known:
             self._fold()
 

@@ -41,8 +41,8 @@ class SeriesDetector(Stateful):
         if not isfinite(value):
             raise ValueError("value: not a finite number")
         value = max(-LARGEST, min(LARGEST, value))
-        season, level = self.levels.season, self.levels.expected(at_us)
-        usual = season.level + season.shape(at_us) if season.known else None
+        level = self.levels.expected(at_us)
+        usual = level if self.levels.season.known else None
         expected = value if level is None else level
         surprise, score = self.scorer.update(value, None if usual is None else value - usual)
         found = [*self._silence(at_us), *self._anomaly(at_us, value, expected, surprise, score)]

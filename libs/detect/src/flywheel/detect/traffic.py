@@ -33,7 +33,7 @@ MOST: Final = 10.0
 LEAST_BLOCKS: Final = 200
 """Blocks that tell how much longer than the mean one usually takes, before any is judged."""
 MOST_BLOCKS: Final = 20_000
-REMEMBERED: Final = 64
+REMEMBERED: Final = 40
 """Blocks whose calls are remembered one by one."""
 
 Way = Literal["fall", "rise"]
@@ -170,7 +170,7 @@ class TrafficDetector(Stateful):
         found: TrafficChange | None = None
         if self.slow[0] >= CALLS and self.slow[2] >= self.least_us:
             slower = self._slower(self.slow[1] / self.slow[0], judge)
-            self.blocks = [*self.blocks, [until_us - self.slow[2], *self.slow[:2]]][-REMEMBERED:]
+            self.blocks = [*self.blocks, [until_us - self.slow[2], self.slow[0], round(self.slow[1], 4)]][-REMEMBERED:]
             self.slow = [0, 0.0, 0]
             if judge and self.usual_slow[0] > LEAST_BLOCKS:
                 found = _change("fall", self.fall.update(until_us, slower, run_length))

@@ -41,7 +41,7 @@ BY_KIND: Final[Mapping[str, str]] = MappingProxyType(
         "error_rate": "error_rate", "circuit": "error_rate", "refusal_rate": "refusal_rate",
         "cost_per_call": "cost_per_call", "budget_threshold": "cost_per_call", "budget_exhausted": "cost_per_call",
         "budget_forecast": "cost_per_call", "latency": "p95_ms", "quality": "quality", "silence": "calls",
-        "arm_share": "calls",
+        "traffic": "calls", "arm_share": "calls",
     }
 )  # fmt: skip
 """Which measure shows what an alert of this kind is about; ``reward`` for any other kind."""

@@ -29,7 +29,7 @@ MOST_FEATURE_SLOTS = 32
 """Slots of all features of a charter, the constant included."""
 MOST_SUMS = 4500
 """Sums of one span of event time, all arms: arms · (d + 1)(d + 2) / 2 at d slots; 8 arms at 32. All spans of ten years
-with every sum at its widest make a message of at most 2 MiB, which is what topics take."""
+with every sum at its widest make a message of 2.0 MB, which is what topics take (2 MiB)."""
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "number": ("low", "high"), "category": ("values",), "flag": (), "text": ("buckets",), "complexity": (),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from flywheel.budget import to_pico, window_start
-from flywheel.stream import Reject
+from flywheel.events import event_id
+from flywheel.stream import Output, Reject
 from flywheel_budget.core.pools import SpendRow
 
+LEDGER: Final = "budget-ledger"
+TICK: Final = "tick"
 MAX_NAME: Final = 4096
 _MOST: Final = 10**9 * 10**12
 
@@ -36,6 +39,15 @@ class Spent(NamedTuple):
     account: str
     source: str
     row: SpendRow
+
+
+def tick_entry(number: int, keys: Sequence[str], now_us: int) -> Output:
+    """Return the time for one of the ledger's partitions, of which ``keys`` each choose one. The guard's clock is the
+    broker's, on any entry: this one is there where nothing else comes."""
+    value = {
+        "event_id": event_id("tick", number, now_us), "project": "", "budget": "", "occurred_at": now_us, "kind": TICK,
+    }  # fmt: skip
+    return Output(LEDGER, keys[number], "budget_entry", value)
 
 
 def asked(value: Mapping[str, Any]) -> Asked | Reject:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from flywheel.budget import Budget, BudgetInvalid, Window, budget_key_of, changed_identity, slot_us, windows_of
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, check_form
-from flywheel_budget.core.entries import Asked, Spent, asked, spent
+from flywheel_budget.core.entries import TICK, Asked, Spent, asked, spent
 from flywheel_budget.core.outlook import Alerts, Outlook, alert_output
 from flywheel_budget.core.pools import Account, Pool, share
 from flywheel_budget.core.published import Place, account_lease, forgotten_lease, state_of, unknown_lease
@@ -68,6 +68,8 @@ class _Batch:
         for at_us, instance, window in shelf.due():
             self._window_over(at_us, instance, window)
         value = event.value
+        if value["kind"] == TICK:
+            return None
         key = f"{value['project']}/{value['budget']}"
         if value["kind"] == "definition":
             return self._define(key, value)
@@ -77,7 +79,7 @@ class _Batch:
         if value["kind"] == "spend":
             row = spent(value)
             return row if isinstance(row, Reject) else self._spend(key, row)
-        return Reject("unknown_kind", "kind", f"{value['kind']!r} is none of definition, spend, request")
+        return Reject("unknown_kind", "kind", f"{value['kind']!r} is none of definition, spend, request, tick")
 
     def finish(self) -> list[Output]:
         """Write the state; return answers in the order they were given, then the pools that changed."""

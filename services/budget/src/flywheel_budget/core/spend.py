@@ -18,12 +18,12 @@ from typing import Any, Final
 from flywheel.budget import Budget, Matcher, budget_key_of, to_usd
 from flywheel.events import event_id
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView, check_form
+from flywheel_budget.core.entries import LEDGER
 from flywheel_budget.core.intake import call_part, decision_part, definition_of, time_problem
 from flywheel_budget.core.requests import NOTHING, Call, Counts, Decision, Request, RowKey, rows_of
 
 FORM: Final = 1
 """Of the state; another one when what the tables hold changes."""
-LEDGER: Final = "budget-ledger"
 _DAY_US: Final = 86_400 * 1_000_000
 SEPARATOR: Final = "\x1f"
 _CLOCKS: Final = ("llm-decisions", "llm-calls")

@@ -270,6 +270,6 @@ def rate_of(book: Book, place: Place, window_us: int) -> tuple[float, float]:
 def _figures(series: Series, off: Off | None, span_us: int) -> tuple[float, float]:
     """Expected and observed now, as figures: at first what the detector says, then what the newest windows show."""
     if off is None:
-        return series.levels.season.level, series.lately
+        return series.levels.level, series.lately
     count, mean = off.lately(span_us)
     return off.expected, mean if count >= LEAST_TO_RESOLVE else off.observed

@@ -55,6 +55,6 @@ def moved_probes(probes: Series, since_us: int) -> Moved | None:
     if len(since) < LEAST_PROBES or before.count < LEAST_BEFORE:
         return None
     off = probes.off
-    usual = off.expected if off is not None and off.kind == "level_change" else probes.levels.season.level
-    spread = max(before.deviation, pstdev(since))
+    usual = off.expected if off is not None and off.kind == "level_change" else probes.levels.level
+    spread = max(probes.levels.deviation, pstdev(since))
     return Moved(fmean(since) - usual, spread * sqrt(1.0 / len(since) + 1.0 / before.count))

@@ -185,7 +185,7 @@ class Series:
         """Put its head into the state, where it is ahead of it; marks and tail are there already."""
         if self.stored is None:
             off = None if self.off is None else self.off.plain()
-            figures = [self.seq, self.taken, self.last_us, self.lately, self.levels.season.level]
+            figures = [self.seq, self.taken, self.last_us, self.lately, self.levels.level]
             guarded = {label: each.plain() for label, each in self.guarded.items()}
             parts = [self.measure.name, *figures, off, self.recent, self.marks, guarded, self.mix.plain()]
             self.stored = json.dumps(parts, separators=(",", ":")).encode()
