@@ -30,7 +30,7 @@ def main() -> int:
     """Play both and write their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--steady-runs", type=int, default=200)
+    parser.add_argument("--steady-runs", type=int, default=400)
     arguments = parser.parse_args()
     _regressed(arguments.seeds)
     _steady(arguments.steady_runs)
