@@ -46,7 +46,8 @@ def test_rows_are_scored_and_a_shift_is_told_with_its_evidence(tmp_path: Path) -
     assert len(told) == summary["alarms"]["level_change"] == 1
     line, alarm = told[0]
     assert 602 <= line < 615
-    assert 9.5 < alarm["expected"] < 10.5 and 12.5 < alarm["observed"] < 15.5
+    assert 9.5 < alarm["expected"] < 10.5
+    assert 11.5 < alarm["observed"] < 15.5  # of 13 to 15 observations, a few of them from before the shift
     assert alarm["statistic"] >= alarm["threshold"]
     assert "level change" in drawn.read_text() and drawn.read_text().endswith("</svg>\n")
     with scored.open(newline="") as handle:

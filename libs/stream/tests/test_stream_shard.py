@@ -146,7 +146,7 @@ async def test_an_unknown_schema_holds_its_partition_and_no_other() -> None:
     other = TopicPartition("llm-evaluations", 0)
     unknown = RawRecord("llm-feedback", 0, 1, 0, b"k", b"\x00\x00\x00\x99\x99later")
     first, *_ = log_of(["ok"])
-    evaluation = codec.encode("evaluation", examples("evaluation")["judge"] | {"label": "ok"})
+    evaluation = codec.encode("evaluation", examples("evaluation")["golden_probe"] | {"label": "ok"})
     shard = shard_on(ShardState(None))
     batch = shard.sort({PARTITION: [first, unknown], other: [RawRecord("llm-evaluations", 0, 0, 0, b"k", evaluation)]})
     assert batch.offsets == {PARTITION: 1, other: 1}
@@ -154,7 +154,7 @@ async def test_an_unknown_schema_holds_its_partition_and_no_other() -> None:
 
 
 async def test_an_event_on_the_wrong_topic_is_refused() -> None:
-    evaluation = codec.encode("evaluation", examples("evaluation")["judge"])
+    evaluation = codec.encode("evaluation", examples("evaluation")["golden_probe"])
     shard = shard_on(ShardState(None))
     batch = shard.sort({PARTITION: [RawRecord("llm-feedback", 0, 0, 0, b"k", evaluation)]})
     assert [v.reason for _, v in batch.verdicts if isinstance(v, Reject)] == ["wrong_event"]
