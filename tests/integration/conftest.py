@@ -1,4 +1,4 @@
-"""The recorder's SQL endpoint over rows that a test writes itself."""
+"""The recorder's SQL endpoint over rows that a test writes itself, and ``flywheel whatif`` asked there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+from click.testing import CliRunner, Result
+
+from flywheel.cli.main import cli
 from flywheel.observe import serve
 from flywheel.store import TABLES, StoreSettings, connect, migrate
 from flywheel_recorder.http import Endpoint, sql_app
@@ -56,3 +60,14 @@ def sql_endpoint(folder: Path, recorded: Callable[[Any], None]) -> Iterator[str]
     thread.join()
     reader.close()
     client.close()
+
+
+@pytest.fixture
+def whatif(clickhouse: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``flywheel whatif answers`` with more arguments, over the store whose address the test's ``clickhouse`` is."""
+    monkeypatch.setenv("FLYWHEEL_CLICKHOUSE_URL", clickhouse)
+
+    def asked(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["whatif", "answers", *arguments], prog_name="flywheel")
+
+    return asked

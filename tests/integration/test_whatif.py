@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from flywheel.cli.main import cli
 from flywheel.policy import DecideRequest, build_policy, compile_policy, decide, decision_event, parse_charter
@@ -72,16 +72,6 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a recorder's SQL endpoint over the recorded rows."""
     with sql_endpoint(tmp_path_factory.mktemp("whatif") / "clickhouse", recorded) as address:
         yield address
-
-
-@pytest.fixture
-def whatif(clickhouse: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("FLYWHEEL_CLICKHOUSE_URL", clickhouse)
-
-    def asked(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, ["whatif", "answers", *arguments], prog_name="flywheel")
-
-    return asked
 
 
 def test_another_policys_value_from_the_recorded_decisions(whatif: Any, tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from click.testing import CliRunner, Result
 
-from flywheel.cli.main import cli
 from flywheel.policy import CompiledPolicy, DecideRequest, compile_policy, decide, decision_event, parse_charter
 from flywheel.policy.moments import MomentSummary, outcome_vector
 from flywheel.policy.posterior import build_policy
@@ -116,20 +114,10 @@ def clickhouse(wheel: Wheel, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield address
 
 
-@pytest.fixture
-def whatif(clickhouse: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("FLYWHEEL_CLICKHOUSE_URL", clickhouse)
-
-    def asked(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, ["whatif", "answers", *arguments, "--json"], prog_name="flywheel")
-
-    return asked
-
-
 def test_the_policy_that_logged_is_found_again_in_its_own_rows(wheel: Wheel, whatif: Any, tmp_path: Path) -> None:
     (tmp_path / "first.json").write_bytes(orjson.dumps(wheel.events[0], default=str))
     until = (START + timedelta(seconds=EVERY)).isoformat().replace("+00:00", "Z")
-    answer = whatif("--policy", str(tmp_path / "first.json"), "--to", until)
+    answer = whatif("--policy", str(tmp_path / "first.json"), "--to", until, "--json")
     assert answer.exit_code == 0, answer.output
     whole = json.loads(answer.stdout)["whole"]
     assert whole["rows"] == EVERY and whole["mean_weight"] == pytest.approx(1.0, abs=1e-12)
@@ -143,7 +131,9 @@ def test_a_later_policys_value_on_the_whole_log_holds_against_the_truth(
     wheel: Wheel, whatif: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "last.json").write_bytes(orjson.dumps(wheel.events[-1], default=str))
-    answer = whatif("--policy", str(tmp_path / "last.json"), "--level", ".999", "--to", "2026-11-20T00:33:20Z")
+    answer = whatif(
+        "--policy", str(tmp_path / "last.json"), "--level", ".999", "--to", "2026-11-20T00:33:20Z", "--json"
+    )
     assert answer.exit_code == 0, answer.output
     whole = json.loads(answer.stdout)["whole"]
     truth = wheel.truth(compile_policy(wheel.events[-1]), wheel.contexts[: whole["rows"]])
@@ -154,7 +144,7 @@ def test_a_later_policys_value_on_the_whole_log_holds_against_the_truth(
 
 def test_a_contextual_charter_is_proven_better_than_uniform_would_be(wheel: Wheel, whatif: Any, tmp_path: Path) -> None:
     (tmp_path / "next.yaml").write_text(CHARTER.replace("explore_floor: 0.1", "explore_floor: 0.02"))
-    answer = whatif("--policy", str(tmp_path / "next.yaml"), "--level", ".999")
+    answer = whatif("--policy", str(tmp_path / "next.yaml"), "--level", ".999", "--json")
     assert answer.exit_code == 0, answer.output
     whole = json.loads(answer.stdout)["whole"]
     assert whole["rows"] == DECISIONS // 2, "the older half formed its beliefs"

@@ -99,8 +99,7 @@ def alerts(said: Said, reading: Reading, *, warn_at: Iterable[float] = WARN_AT) 
         return said, ()
     over: list[BudgetAlert] = []
     if start_us > said.start_us:
-        past = replace(reading, start_us=said.start_us, end_us=start_us)
-        over += [_resolved(past, name, of_us) for name, of_us in said.firing]
+        over += lapsed(said, replace(reading, start_us=said.start_us, end_us=start_us))[1]
         said = Said(start_us)
     known = dict(said.names)
     for name, of_us in said.firing:
