@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flywheel.policy.declared_values import Declared, Number
 from flywheel.policy.summary import NANO
@@ -40,6 +40,17 @@ class Limit(Declared):
     min: Number | None = None
     max: Number | None = None
     strict: bool = False
+
+
+class Composed(Protocol):
+    """The parts of a request, see ``flywheel.policy.reward.Composition``; null is unknown."""
+
+    @property
+    def quality(self) -> float | None: ...
+    @property
+    def cost_usd(self) -> Decimal | None: ...
+    @property
+    def latency_ms(self) -> float | None: ...
 
 
 class PricedBound(NamedTuple):
@@ -124,28 +135,20 @@ def constraint_problem(constraints: Mapping[str, Limit], kind: str, explore_floo
     return None
 
 
-def uses_of(
-    names: Sequence[str],
-    *,
-    quality: float | None,
-    cost_usd: Decimal | None,
-    latency_ms: float | None,
-    scores: Mapping[str, float],
-) -> list[int | None]:
+def uses_of(names: Sequence[str], composed: Composed, scores: Mapping[str, float]) -> list[int | None]:
     """Return what a request used of each measure, in units of 1e-9; null where it was not observed."""
     found: list[int | None] = []
     for name in names:
+        value: float | Decimal | None
         if name == COST:
-            found.append(None if cost_usd is None else round(cost_usd * NANO))
-            continue
-        value: float | None
-        if name == QUALITY:
-            value = quality
+            value = composed.cost_usd
+        elif name == QUALITY:
+            value = composed.quality
         elif name == LATENCY:
-            value = latency_ms
+            value = composed.latency_ms
         elif name.startswith(SCORE):
             value = scores.get(name[len(SCORE) :])
         else:
-            value = None if latency_ms is None else float(latency_ms > float(name.partition(">")[2]))
+            value = None if composed.latency_ms is None else float(composed.latency_ms > float(name.partition(">")[2]))
         found.append(None if value is None else round(value * NANO))
     return found
