@@ -21,6 +21,8 @@ from flywheel.policy.summary import NANO
 
 QUALITY, COST, LATENCY = "quality", "cost_usd", "latency_ms"
 SCORE = "score:"
+_FRONT = (QUALITY, COST, LATENCY)
+"""Measures of the Pareto front, the first of every charter's."""
 MOST_MEASURED = 320
 """Arms times measures of a charter: what requests used in ten years, every sum at its widest, is then below 0.9 MB."""
 SUMS_OF_MEASURE = 6
@@ -110,7 +112,7 @@ def floors(constraints: Mapping[str, Limit]) -> tuple[Floor, ...]:
 def measures(constraints: Mapping[str, Limit]) -> tuple[str, ...]:
     """Return the measures that sums are kept of: those of the front, then what constraints need besides."""
     needed = [bound.measure for bound in priced_bounds(constraints)] + [f.measure for f in floors(constraints)]
-    return tuple(dict.fromkeys((QUALITY, COST, LATENCY, *needed)))
+    return tuple(dict.fromkeys((*_FRONT, *needed)))
 
 
 def slower_than(limit_ms: float) -> str:
@@ -137,18 +139,16 @@ def constraint_problem(constraints: Mapping[str, Limit], kind: str, explore_floo
 
 def uses_of(names: Sequence[str], composed: Composed, scores: Mapping[str, float]) -> list[int | None]:
     """Return what a request used of each measure, in units of 1e-9; null where it was not observed."""
-    found: list[int | None] = []
-    for name in names:
-        value: float | Decimal | None
-        if name == COST:
-            value = composed.cost_usd
-        elif name == QUALITY:
-            value = composed.quality
-        elif name == LATENCY:
-            value = composed.latency_ms
-        elif name.startswith(SCORE):
-            value = scores.get(name[len(SCORE) :])
+    quality, cost_usd, latency_ms = composed.quality, composed.cost_usd, composed.latency_ms
+    found = [
+        None if quality is None else round(quality * NANO),
+        None if cost_usd is None else round(cost_usd * NANO),
+        None if latency_ms is None else round(latency_ms * NANO),
+    ]
+    for name in names[len(_FRONT) :]:
+        if name.startswith(SCORE):
+            score = scores.get(name[len(SCORE) :])
+            found.append(None if score is None else round(score * NANO))
         else:
-            value = None if composed.latency_ms is None else float(composed.latency_ms > float(name.partition(">")[2]))
-        found.append(None if value is None else round(value * NANO))
+            found.append(None if latency_ms is None else NANO * (latency_ms > float(name.partition(">")[2])))
     return found

@@ -1,6 +1,6 @@
 """Exact, mergeable sums of what requests used (money, time, quality, scores), beside those of rewards.
 
-A cell is a tuple of whole numbers: the requests, then for each measure how many have it, its sum in units of 1e-9 and
+A cell is a list of whole numbers: the requests, then for each measure how many have it, its sum in units of 1e-9 and
 its sum of squares in units of 1e-18. Adding them is associative, commutative and invertible, as in
 ``flywheel.policy.summary``; spans are as wide as those of ``flywheel.policy.moments``, of 67 seconds and more.
 """
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from flywheel.policy.summary import NANO, Evidence, SpanSums, span_weights
 
-Cell = tuple[int, ...]
+Cell = list[int]
 
 
 @dataclass(slots=True)
@@ -34,26 +34,30 @@ class UseSummary(SpanSums[Cell]):
     def _move(self, unit: int, arm: str, sign: int, uses: Sequence[int | None]) -> None:
         if unit > self.newest:
             self.advance(unit)
-        cell = [sign]
+        span = self.span_of(unit)
+        cell = self.spans.setdefault(span, {}).setdefault(arm, [0] * (1 + 3 * len(uses)))
+        # In place: this happens to every outcome.
+        cell[0] += sign
+        place = 1
         for used in uses:
-            cell += (0, 0, 0) if used is None else (sign, sign * used, sign * used * used)
-        self._put(self.span_of(unit), arm, tuple(cell))
+            if used is not None:
+                cell[place] += sign
+                cell[place + 1] += sign * used
+                cell[place + 2] += sign * used * used
+            place += 3
+        self._leave_out(span, arm, cell)
 
     def _put(self, span: int, arm: str, sums: Cell) -> None:
-        arms = self.spans.get(span)
-        if arms is None:
-            arms = self.spans[span] = {}
+        arms = self.spans.setdefault(span, {})
         old = arms.get(arm)
-        if old is None:
-            arms[arm] = sums
-            return
-        new = tuple([a + b for a, b in zip(old, sums, strict=True)])
-        if any(new):
-            arms[arm] = new
-            return
-        del arms[arm]
-        if not arms:
-            del self.spans[span]
+        new = arms[arm] = list(sums) if old is None else [a + b for a, b in zip(old, sums, strict=True)]
+        self._leave_out(span, arm, new)
+
+    def _leave_out(self, span: int, arm: str, cell: Cell) -> None:
+        if not cell[0] and not any(cell):
+            del self.spans[span][arm]
+            if not self.spans[span]:
+                del self.spans[span]
 
     def rows(self) -> Iterator[tuple[int, str, Cell]]:
         """Yield span, arm and sums, sorted by span and arm."""

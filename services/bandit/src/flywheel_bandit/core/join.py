@@ -267,14 +267,16 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     timed_out = closed and (bool(composed.missing) or not calls)
     # Grows with every fact, with the closing of the window and with the charter, whatever the order they came in.
     revision = 2 * (len(decisions) + len(calls) + len(quality)) + timed_out + terms.revision
-    learned = composed.reward_nano if decision[3] in terms.arms else None
-    told = Told(feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned)
-    if calls and decision[3] in terms.arms:
-        used = uses_of(terms.measures, composed, scores)
-        told = told._replace(uses_key=terms.uses_key, uses=used, waiting=not composed.ready)
+    known = decision[3] in terms.arms
+    learned = composed.reward_nano if known else None
+    used = uses_of(terms.measures, composed, scores) if calls and known else None
+    told = Told(
+        feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned, None, None, (),
+        terms.uses_key, used, not composed.ready,
+    )  # fmt: skip
     if terms.moments_key is not None and composed.reward is not None and learned is not None:
         told = _with_features(told, terms, decision, composed.reward)
-    if terms.pairs and decision[3] in terms.arms and composed.ready:
+    if terms.pairs and known and composed.ready:
         tokens = next((call[_PLAIN_CALL - 1] for call in reversed(calls) if len(call) > _PLAIN_CALL), None)
         told = told._replace(pairs=pair_vectors(terms.pairs, scores, tokens))
     newest_us: int = decisions[-1][0]  # every list is sorted by time

@@ -3,7 +3,6 @@ and the number of facts behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,16 +76,18 @@ class Learned:
                 sums[key] = empty(newest=self.newest_unit)
             sums[key].add(new.unit, new.arm, part)
 
-    def _parts(self, told: Told) -> Iterator[tuple[dict[str, Any], type[Any], str, Any]]:
+    def _parts(self, told: Told) -> list[tuple[dict[str, Any], type[Any], str, Any]]:
         """What a request contributes: to which sums, what they are when empty, under which key, and what."""
+        found: list[tuple[dict[str, Any], type[Any], str, Any]] = []
         if told.reward_nano is not None:
-            yield self.summaries, Summary, told.reward_key, told.reward_nano
+            found.append((self.summaries, Summary, told.reward_key, told.reward_nano))
         if told.outcome is not None and told.moments_key is not None:
-            yield self.moments, MomentSummary, told.moments_key, np.array(told.outcome, dtype=np.int64)
+            found.append((self.moments, MomentSummary, told.moments_key, np.array(told.outcome, dtype=np.int64)))
         for key, vector in told.pairs:
-            yield self.pairs, MomentSummary, key, np.array(vector, dtype=np.int64)
+            found.append((self.pairs, MomentSummary, key, np.array(vector, dtype=np.int64)))
         if told.uses is not None:
-            yield self.uses, UseSummary, told.uses_key, told.uses
+            found.append((self.uses, UseSummary, told.uses_key, told.uses))
+        return found
 
     def forget_others(self, history: History) -> None:
         """Drop the summaries no known charter rewards by."""
@@ -178,7 +179,7 @@ def _packed_uses(found: UseSummary) -> list[Any]:
 
 
 def _uses(newest: int, rows: list[list[Any]]) -> UseSummary:
-    return UseSummary.from_rows(newest, [(span, arm, tuple(map(int, sums))) for span, arm, sums in rows])
+    return UseSummary.from_rows(newest, [(span, arm, list(map(int, sums))) for span, arm, sums in rows])
 
 
 def _summary(newest: int, rows: list[list[Any]]) -> Summary:
