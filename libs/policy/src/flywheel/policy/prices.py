@@ -33,7 +33,7 @@ _PAID_BACK: Final = 0.25
 _MOST_SAVED: Final = 1.25
 """A target is at most so many times the bound, whatever was saved: what was not used at night is not used at once."""
 _PRIOR_REQUESTS: Final = 2.0
-_STEPS: Final = 40
+_STEPS: Final = 26
 _MOST_SWEEPS: Final = 12
 _CLOSE: Final = 0.002
 _LARGEST: Final = 1e4
@@ -98,8 +98,10 @@ def _mean(bound: PricedBound, place: int, summary: UseSummary, uses: tuple[float
 
 
 def _hourly(bound: PricedBound, place: int, summary: UseSummary, uses: tuple[float, ...]) -> Demand | None:
-    """Return the demand of a rate in event time. The newest span is still filling, so it tells no rate."""
-    closed = sorted(summary.spans)[:-1]
+    """Return the demand of a rate in event time. The newest span is still filling, and of the oldest nobody knows when
+    in it requests began, so neither tells a rate."""
+    spans = sorted(summary.spans)
+    closed = spans[1:-1] or spans[:-1]
     if not closed:
         return None
     since, until = span_bounds(closed[0])[0], span_bounds(closed[-1])[1]
@@ -183,7 +185,8 @@ def _priced(demand: Demand, expected: Callable[[float], float], width: float) ->
     for _ in range(_STEPS):
         price = math.sqrt(low * high)
         low, high = (price, high) if expected(price) > target else (low, price)
-    return high
+    # Of a kind that draws nothing at random the use jumps here; by turns, as something is owed or not, it is in between.
+    return high if demand.target < demand.most else low
 
 
 def charges(asked: Sequence[Demand], prices: Sequence[float]) -> tuple[float, ...]:
