@@ -56,7 +56,7 @@ def test_what_a_request_used_by_hand():
         (
             "arms: [",
             "arms: [" + "".join(f"{{name: x{n}, model: m}}, " for n in range(62)),
-            "constraints: 64 arms with 6 measures keep sums of 384, at most 320",
+            "constraints: 64 arms with 6 measures keep sums of 384, at most 256",
         ),
     ],
 )

@@ -185,7 +185,7 @@ def _priced(demand: Demand, expected: Callable[[float], float], width: float) ->
     for _ in range(_STEPS):
         price = math.sqrt(low * high)
         low, high = (price, high) if expected(price) > target else (low, price)
-    # Of a kind that draws nothing at random the use jumps here; by turns, as something is owed or not, it is in between.
+    # A kind that draws nothing at random jumps here: by turns, as something is owed or not, its use is in between.
     return high if demand.target < demand.most else low
 
 
