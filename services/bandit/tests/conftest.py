@@ -12,6 +12,7 @@ from flywheel.events import Codec, LocalRegistry, event_id
 from flywheel.policy import compile_policy
 from flywheel.policy.moments import MomentSummary
 from flywheel.policy.summary import SpanSums, Summary, unit_of_span
+from flywheel.policy.uses import UseSummary
 from flywheel.stream import Event, RawRecord
 from flywheel.testkit.dict_state import DictState
 from flywheel_bandit.core import CharterBook, PolicyFold
@@ -112,17 +113,29 @@ class Facts:
             for span in _spans(MomentSummary(newest=MOST_SPANS))
             for arm in range(8)
         ]
-        plain = [
-            {"bucket": span, "arm": f"a{arm}", "n": 1 << 34, "sum_nano": str(1 << 63), "sumsq_atto": str(1 << 93)}
-            for span in _spans(Summary(newest=MOST_SPANS))
-            for arm in range(8)
-        ]
         value = {
-            "event_id": "e", "project": "p", "feature": "f", "shard": 0, "occurred_at": T0, "charter_revision": 1,
-            "outcomes": 1, "buckets": plain,
+            **self.largest_uses([f"a{arm}" for arm in range(8)], 3),
             "moments": [{"bucket": span, "arm": arm, "sums": list(packed)} for span, arm, packed in sums],
         }  # fmt: skip
         return Largest(charter, policy, MomentSummary.from_rows(MOST_SPANS, sums), value)
+
+    def largest_uses(self, arms: list[str], measures: int) -> dict[str, Any]:
+        """A shard's sums of ten years without features, every one as wide as it may be."""
+        sums = [str(1 << 34), *[str(1 << 34), str(1 << 63), str(1 << 93)] * measures]
+        return {
+            "event_id": "e", "project": "p", "feature": "f", "shard": 0, "occurred_at": T0, "charter_revision": 1,
+            "outcomes": 1, "measures": ["latency_ms>3000"] * measures,
+            "buckets": [
+                {"bucket": span, "arm": arm, "n": 1 << 34, "sum_nano": str(1 << 63), "sumsq_atto": str(1 << 93)}
+                for span in _spans(Summary(newest=MOST_SPANS))
+                for arm in arms
+            ],
+            "uses": [
+                {"bucket": span, "arm": arm, "sums": sums}
+                for span in _spans(UseSummary(newest=MOST_SPANS))
+                for arm in arms
+            ],
+        }  # fmt: skip
 
 
 def _spans(summary: SpanSums[Any]) -> list[int]:

@@ -14,6 +14,8 @@ from flywheel_bandit.core import JoinSettings, OutcomeFold, PolicyFold
 
 REQUESTS = 6
 PROXIES = "proxies: [{score: judge, stands_for: user.thumb}]\n"
+CONSTRAINTS = "constraints: {p95_latency_ms: 800, usd_per_hour: 0.5, judge: {min: 0.3}}\n"
+"""Two with a price, so that calls count before their quality came, and a floor."""
 PATIENT = JoinSettings()
 HASTY = JoinSettings(idle_s=100.0, grace_s=15.0, skew_s=10_000.0, unclaimed_s=40.0)
 """Parts come after their request was let go all the time."""
@@ -32,7 +34,10 @@ def histories(draw, facts):
             status = draw(st.sampled_from(["OK", "ERROR"]))
             cost = draw(st.sampled_from([None, "0.001", "0.013"]))
             tokens = draw(st.sampled_from([None, 7, 900]))
-            events.append(facts.call(request, start + 1 + ordinal, cost=cost, status=status, output_tokens=tokens))
+            ms = draw(st.sampled_from([500.0, 700.0, None]))
+            events.append(
+                facts.call(request, start + 1 + ordinal, cost=cost, ms=ms, status=status, output_tokens=tokens)
+            )
         for ordinal in range(draw(st.integers(0, 2))):
             events.append(facts.judged(request, start + draw(st.integers(0, 90)) + ordinal, draw(st.floats(0, 1))))
             events.append(facts.thumb(request, start + draw(st.integers(0, 90)), draw(st.sampled_from([0.0, 1.0]))))
@@ -56,7 +61,7 @@ def interleaved(draw, events):
 
 def replayed(facts, events, cuts, join):
     """Fold the facts in batches on two shards, then the summaries; return all state and the newest policy."""
-    charter = facts.charter(facts.CHARTER.replace("50 outcomes", "500 outcomes") + PROXIES)
+    charter = facts.charter(facts.CHARTER.replace("50 outcomes", "500 outcomes") + PROXIES + CONSTRAINTS)
     book = facts.book(charter)
     state = [facts.State(), facts.State()]
     learn, published = facts.State(), {}

@@ -100,6 +100,14 @@ class ArmPairs(EventModel):
     sums: tuple[Long, ...]
 
 
+class ArmUses(EventModel):
+    """Exact sums of what requests of one arm used over one span of event time."""
+
+    bucket: Long
+    arm: str
+    sums: tuple[str, ...]
+
+
 class ArmSummary(EventModel):
     """Absolute, mergeable summary of one shard's outcomes for a feature. Internal to bandit; compacted."""
 
@@ -113,6 +121,8 @@ class ArmSummary(EventModel):
     buckets: tuple[ArmBucket, ...]
     moments: tuple[ArmMoments, ...] = ()
     pairs: tuple[ArmPairs, ...] = ()
+    measures: tuple[str, ...] = ()
+    uses: tuple[ArmUses, ...] = ()
 
 
 class Budget(EventModel):
@@ -621,6 +631,41 @@ class ArmPrior(EventModel):
     relatives: dict[str, float] = Field(default_factory=dict)
 
 
+class ConstraintPrice(EventModel):
+    """What one unit of what a constraint bounds costs in reward, so that the constraint is kept."""
+
+    constraint: str
+    measure: str
+    price: float
+    bound: float
+    target: float
+    expected: float
+    used: float
+    requests_per_hour: float = 0.0
+
+
+class ArmMeasure(EventModel):
+    """Mean of a measure over an arm's requests, with an interval that holds at any number of them."""
+
+    measure: str
+    weight: float
+    mean: float
+    low: float
+    high: float
+
+
+class ArmStanding(EventModel):
+    """Where an arm stands: what constraints make of it, and what it trades off."""
+
+    name: str
+    charge: float = 0.0
+    breaks: str | None = None
+    unproven: str | None = None
+    efficient: bool = True
+    dominated_by: tuple[str, ...] = ()
+    measures: tuple[ArmMeasure, ...] = ()
+
+
 class Policy(EventModel):
     """What is believed of a feature's arms and how the next one is chosen. Compacted: the newest version wins."""
 
@@ -646,6 +691,8 @@ class Policy(EventModel):
     gamma: float | None = None
     linear: tuple[LinearArm, ...] = ()
     priors: tuple[ArmPrior, ...] = ()
+    prices: tuple[ConstraintPrice, ...] = ()
+    standings: tuple[ArmStanding, ...] = ()
 
 
 class Reprice(EventModel):

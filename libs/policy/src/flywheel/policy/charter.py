@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from flywheel.policy.arm_spec import ArmSpec
+from flywheel.policy.bounds import SUMS_OF_MEASURE, Limit, constraint_problem, measures
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
 from flywheel.policy.proxies import MOST_PROXIES, ProxySpec, proxy_problem
@@ -82,13 +83,6 @@ class Missing(Declared):
     cost: Literal["unrewarded", "omit"] = "unrewarded"
     latency: Literal["unrewarded", "omit"] = "unrewarded"
     failed: Literal["zero", "unrewarded"] = "zero"
-
-
-class Limit(Declared):
-    """A bound on a metric; a bare number is a maximum."""
-
-    min: Number | None = None
-    max: Number | None = None
 
 
 def _limit(value: Any) -> Any:
@@ -287,6 +281,10 @@ class Charter(Declared):
         if self.policy.kind == "static" and not sum(arm.share or 0.0 for arm in self.arms if arm.enabled) > 0:
             raise ValueError("policy.kind: static needs a share on at least one enabled arm")
         self._features_fit()
+        if problem := constraint_problem(
+            self.constraints, self.policy.kind, self.policy.explore_floor, len(self.policy_arms)
+        ):
+            raise ValueError(problem)
         if problem := level_problem(self.slo) or proxy_problem(self.proxies, self.policy.most_outcomes):
             raise ValueError(problem)
         low, high = self.reward_range
@@ -325,7 +323,8 @@ class Charter(Declared):
         if self.policy.linear:
             size = len(encoder_of(self.policy.feature_records).slots)
             arms = len(self.policy_arms)
-            sums = arms * (size + 1) * (size + 2) // 2
+            of_constraints = len(measures(self.constraints)) - len(measures({}))
+            sums = arms * ((size + 1) * (size + 2) // 2 + SUMS_OF_MEASURE * of_constraints)
             if sums > MOST_SUMS:
                 raise ValueError(
                     f"policy.features: {arms} arms with {size} slots keep {sums} sums, at most {MOST_SUMS}"

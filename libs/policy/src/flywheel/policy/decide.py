@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from flywheel.events import event_id
+from flywheel.policy.charged import OwnCharges
 from flywheel.policy.eligibility import Rule, Value, compile_rule
 from flywheel.policy.linear_policy import LinearPolicy, compile_linear
 from flywheel.policy.posterior import choice_probabilities
@@ -148,6 +149,7 @@ class CompiledPolicy:
     paused: bool = False
     control: str | None = None
     linear: LinearPolicy | None = None
+    own: OwnCharges | None = None
     subsets: dict[tuple[int, tuple[float, ...]], _Subset] = field(default_factory=dict, compare=False)
     sets: dict[int, _Eligible] = field(default_factory=dict, compare=False)
 
@@ -163,11 +165,14 @@ class CompiledPolicy:
 
     def distribution(self, mask: int, features: Sequence[int], charges: tuple[float, ...] = ()) -> _Subset:
         """Return the distribution over the arms of ``mask`` (not 0), at encoded ``features`` where the kind is linear;
-        ``charges``: what each of these arms is charged, in reward, where money has a price."""
+        ``charges``: what each of these arms is charged besides what the policy's own constraints charge, in reward,
+        where money has a price."""
         linear = self.linear
         if linear is None:
             return self.subset(mask, charges)
         chosen = self.chosen(mask)
+        if self.own is not None:
+            charges = self.own.over(chosen.places, charges)
         return _drawable(chosen, linear.probabilities(features, chosen.places, charges))
 
     def encode(self, context: Mapping[str, Value]) -> tuple[int, ...]:
@@ -191,13 +196,18 @@ class CompiledPolicy:
         return Outlook(None, self.eligible(context) if self.rules else self.full_mask, features)
 
     def beliefs(self, features: Sequence[int], mask: int) -> list[Belief]:
-        """Return what each arm of ``mask`` is believed to earn at encoded ``features``."""
+        """Return what each arm of ``mask`` is believed to earn at encoded ``features``, less what the policy's own
+        constraints charge it."""
         places = self.chosen(mask).places
         if self.linear is None:
             arms = [self.event["arms"][place] for place in places]
-            return [Belief(arm["mean"], math.sqrt(arm["variance"])) for arm in arms]
-        mean, sd = self.linear.scores(features)
-        return [Belief(float(mean[place]), float(sd[place])) for place in places]
+            found = [Belief(arm["mean"], math.sqrt(arm["variance"])) for arm in arms]
+        else:
+            mean, sd = self.linear.scores(features)
+            found = [Belief(float(mean[place]), float(sd[place])) for place in places]
+        if self.own is None:
+            return found
+        return [Belief(one.mean - charge, one.sd) for one, charge in zip(found, self.own.over(places), strict=True)]
 
     def subset(self, mask: int, charges: tuple[float, ...] = ()) -> _Subset:
         """Return the distribution over the arms of ``mask`` (not 0), of a kind that is not linear."""
@@ -254,6 +264,7 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
         prefix=_prefix("decision", policy_event["project"], policy_event["feature"]),
         framed_version=framed(str(policy_event["policy_version"])),
         linear=compile_linear(policy_event),
+        own=OwnCharges.of(policy_event),
     )
     if compiled.full_mask and compiled.linear is None:
         compiled.subset(compiled.full_mask)
@@ -267,7 +278,7 @@ def _subset(compiled: CompiledPolicy, mask: int, charges: tuple[float, ...]) -> 
         [compiled.event["arms"][place] for place in chosen.places],
         explore_floor=compiled.event["explore_floor"],
         epsilon=compiled.event["epsilon"],
-        charges=charges,
+        charges=compiled.own.over(chosen.places, charges) if compiled.own is not None else charges,
     )
     return _drawable(chosen, found)
 

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ import numpy as np
 from flywheel.events import event_id
 from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.change import keep_after_changes
+from flywheel.policy.charged import Choose, with_constraints
 from flywheel.policy.charter import Charter
 from flywheel.policy.contest import CONTEST_ERROR, shares_of_best
 from flywheel.policy.linear_policy import believe_linear, compile_linear, mean_context
@@ -47,6 +49,7 @@ from flywheel.policy.propensity import (
 from flywheel.policy.relatives import ArmPrior, arm_priors
 from flywheel.policy.summary import Evidence, Summary, weigh
 from flywheel.policy.tuning import open_points
+from flywheel.policy.uses import UseSummary
 
 UNTRIED_SCORE = 1e9
 """Score of an arm UCB1 knows nothing of: above any other."""
@@ -63,10 +66,12 @@ def build_policy(
     occurred_at_us: int,
     summaries: Iterable[Summary],
     moments: Sequence[MomentSummary] = (),
+    uses: Iterable[UseSummary] = (),
 ) -> dict[str, Any]:
     """Return the ``policy`` event: each arm's belief, and its propensity when every enabled arm is eligible.
 
     ``moments``: the same outcomes with their features, of the charter's own encoding; only linear kinds look at them.
+    ``uses``: what requests used of the charter's own measures, for its constraints and the front.
     """
     merged = Summary()
     for summary in summaries:
@@ -96,21 +101,38 @@ def build_policy(
         "context": list(charter.context),
         "priors": _priors(charter, priors),
     }
-    places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     if spec.linear:
         with_features = MomentSummary()
         for each in moments:
             with_features.merge(each)
         event |= believe_linear(charter, merged, with_features, priors)
-        linear = compile_linear(event)  # as whoever decides will read it
-        assert linear is not None
-        found = linear.probabilities(mean_context(charter, with_features), places)
+        choose = _chosen_at_mean(charter, event, with_features)
     else:
-        enabled = [arms[place] for place in places]
-        found = choice_probabilities(spec.kind, enabled, explore_floor=spec.explore_floor, epsilon=spec.epsilon)
+        choose = partial(_chosen, event)
+    used = UseSummary()
+    for of_shard in uses:
+        used.merge(of_shard)
+    found = with_constraints(charter, event, used, choose)
+    places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     for place, propensity in zip(places, found.values, strict=True):
         arms[place]["propensity"] = propensity
     return event
+
+
+def _chosen(event: Mapping[str, Any], places: Sequence[int]) -> Choose:
+    arms = [event["arms"][place] for place in places]
+    return lambda charges: choice_probabilities(
+        event["kind"], arms, explore_floor=event["explore_floor"], epsilon=event["epsilon"], charges=charges
+    )
+
+
+def _chosen_at_mean(
+    charter: Charter, event: Mapping[str, Any], moments: MomentSummary
+) -> Callable[[Sequence[int]], Choose]:
+    linear = compile_linear(event)  # as whoever decides will read it
+    assert linear is not None
+    at_mean = partial(linear.probabilities, mean_context(charter, moments))
+    return lambda places: partial(at_mean, places)
 
 
 def believed_evidence(charter: Charter, summary: Summary) -> Mapping[str, Evidence]:

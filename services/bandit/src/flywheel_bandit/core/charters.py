@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from flywheel.policy import Charter, RewardRule, parse_charter
+from flywheel.policy.bounds import measures, priced_bounds
 from flywheel.policy.feature_spec import encoder_of
 from flywheel.policy.proxies import LENGTH, ProxySpec
 
@@ -31,7 +32,8 @@ def feature_key(project: str, feature: str) -> str:
 class Terms:
     """One charter revision, ready to judge outcomes by. ``reward_key`` is the same for charters that reward alike,
     ``moments_key`` for those that also look at the same features, ``slots`` of them (null and 0 without features).
-    ``pairs``: scores that stand for others."""
+    ``pairs``: scores that stand for others. ``uses_key`` is the same for charters that also measure alike, what they
+    measure being ``measures``; ``priced``: some of it has a price, so it is counted before there is a reward."""
 
     revision: int
     occurred_at_us: int
@@ -43,6 +45,9 @@ class Terms:
     moments_key: str | None = None
     slots: int = 0
     pairs: tuple[ProxySpec, ...] = ()
+    uses_key: str = ""
+    measures: tuple[str, ...] = ()
+    priced: bool = False
 
     @property
     def pair_keys(self) -> dict[str, tuple[str, str]]:
@@ -59,6 +64,7 @@ def terms(occurred_at_us: int, revision: int, text: str) -> Terms:
     rule = RewardRule.of(charter)
     reward_key = blake2b(repr(rule).encode(), digest_size=6).hexdigest()
     encoding = charter.policy.encoding
+    measured = measures(charter.constraints)
     return Terms(
         revision=revision,
         occurred_at_us=occurred_at_us,
@@ -70,6 +76,9 @@ def terms(occurred_at_us: int, revision: int, text: str) -> Terms:
         moments_key=None if encoding is None else f"{reward_key}/{encoding}",
         slots=0 if encoding is None else len(encoder_of(charter.policy.feature_records).slots),
         pairs=tuple(charter.proxies),
+        uses_key=blake2b(repr((rule, measured)).encode(), digest_size=6).hexdigest(),
+        measures=measured,
+        priced=bool(priced_bounds(charter.constraints)),
     )
 
 

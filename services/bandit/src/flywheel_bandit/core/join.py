@@ -19,6 +19,7 @@ import orjson
 
 from flywheel.events import event_id
 from flywheel.policy import Composition, compose, unit_of
+from flywheel.policy.bounds import uses_of
 from flywheel.policy.moments import outcome_vector
 from flywheel.policy.proxies import pair_vectors
 from flywheel_bandit.core.charters import Terms
@@ -38,14 +39,13 @@ _PLAIN_DECISION = 13
 """Length of a decision's part without features, the lateness included."""
 _PLAIN_CALL = 9
 """Length of a call's part without the tokens of its answer, the lateness included."""
-_PLAIN_TOLD = 6
-_WITH_OUTCOME = 8
 
 
 class Told(NamedTuple):
     """What a request contributes to its feature's summary. ``reward_nano`` is null where nothing is learned from it;
     ``outcome`` is the vector that it adds to the sums with features, of ``moments_key``; ``pairs`` are those that it
-    adds to the sums of a score and what it stands for, with their key."""
+    adds to the sums of a score and what it stands for, with their key; ``uses`` is what it used of each measure of
+    ``uses_key``, null before there is a call. ``waiting``: nothing else is told yet."""
 
     feature: str
     revision: int
@@ -56,6 +56,9 @@ class Told(NamedTuple):
     moments_key: str | None = None
     outcome: list[int] | None = None
     pairs: Sequence[tuple[str, list[int]]] = ()
+    uses_key: str = ""
+    uses: Sequence[int | None] | None = None
+    waiting: bool = False
 
 
 class Entry:
@@ -173,9 +176,7 @@ class Entry:
     def tell(self, told: Told) -> None:
         """Remember what was told."""
         others = [other for other in self.told if other[0] != told.feature]
-        mine = list(told[: _WITH_OUTCOME if told.outcome is not None else _PLAIN_TOLD])
-        if told.pairs:
-            mine = list(told)
+        mine = list(told)
         self.told = sorted([*others, mine]) if others else [mine]
 
 
@@ -248,24 +249,34 @@ def quality_part(value: dict[str, Any], name: str, score: float) -> Part:
 
 
 def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | None:
-    """Return what can be told of a request now, None while it waits for parts."""
+    """Return what can be told of a request now, None while it waits for parts.
+
+    Where what it used has a price, that is told while it still waits for its quality: a price that comes as late as
+    people's feedback would keep no bound.
+    """
     decisions, calls, quality = _of_feature(entry, feature)
-    if not closed and _waits(terms, calls, quality):
+    counted = terms.priced and bool(calls)
+    if not counted and not closed and _waits(terms, calls, quality):
         return None
     scores = {part[3]: part[4] for part in quality}
     attempts = [(part[3], None if part[4] is None else Decimal(part[4]), part[5]) for part in calls]
     composed = compose(terms.rule, scores, attempts, closed=closed)
-    if not composed.ready:
+    if not composed.ready and not counted:
         return None
     decision = decisions[0] if len(decisions) == 1 else _served(decisions, calls)
     timed_out = closed and (bool(composed.missing) or not calls)
     # Grows with every fact, with the closing of the window and with the charter, whatever the order they came in.
     revision = 2 * (len(decisions) + len(calls) + len(quality)) + timed_out + terms.revision
-    learned = composed.reward_nano if decision[3] in terms.arms else None
-    told = Told(feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned)
+    known = decision[3] in terms.arms
+    learned = composed.reward_nano if known else None
+    used = uses_of(terms.measures, composed, scores) if calls and known else None
+    told = Told(
+        feature, revision, terms.reward_key, unit_of(decision[0]), decision[3], learned, None, None, (),
+        terms.uses_key, used, not composed.ready,
+    )  # fmt: skip
     if terms.moments_key is not None and composed.reward is not None and learned is not None:
         told = _with_features(told, terms, decision, composed.reward)
-    if terms.pairs and decision[3] in terms.arms:
+    if terms.pairs and known and composed.ready:
         tokens = next((call[_PLAIN_CALL - 1] for call in reversed(calls) if len(call) > _PLAIN_CALL), None)
         told = told._replace(pairs=pair_vectors(terms.pairs, scores, tokens))
     newest_us: int = decisions[-1][0]  # every list is sorted by time

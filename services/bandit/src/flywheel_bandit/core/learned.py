@@ -12,6 +12,7 @@ import orjson
 from flywheel.events import event_id
 from flywheel.policy import Summary, span_bounds
 from flywheel.policy.moments import MomentSummary
+from flywheel.policy.uses import UseSummary
 from flywheel_bandit.core.charters import History
 from flywheel_bandit.core.join import Story, Told
 
@@ -30,6 +31,7 @@ class Learned:
     summaries: dict[str, Summary] = field(default_factory=dict)
     moments: dict[str, MomentSummary] = field(default_factory=dict)
     pairs: dict[str, MomentSummary] = field(default_factory=dict)
+    uses: dict[str, UseSummary] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, data: bytes | None) -> Learned:
@@ -38,15 +40,18 @@ class Learned:
             return cls()
         facts, newest_at_us, newest_unit, packed, *more = orjson.loads(data)
         summaries = {key: _summary(newest_unit, rows) for key, rows in packed.items()}
+        of_moments, of_pairs, of_uses = (*more, {}, {}, {})[:3]
         moments, pairs = (
-            {key: _moments(newest_unit, rows) for key, rows in of_kind.items()} for of_kind in (*more, {}, {})[:2]
+            {key: _moments(newest_unit, rows) for key, rows in of_kind.items()} for of_kind in (of_moments, of_pairs)
         )
-        return cls(facts, newest_at_us, newest_unit, summaries, moments, pairs)
+        uses = {key: _uses(newest_unit, rows) for key, rows in of_uses.items()}
+        return cls(facts, newest_at_us, newest_unit, summaries, moments, pairs, uses)
 
     def encode(self) -> bytes:
         """Return canonical bytes. Sums are text: they outgrow 64 bits."""
         packed = {key: _packed(self.summaries[key]) for key in sorted(self.summaries) if self.summaries[key].spans}
-        more = [_packed_moments(self.moments), _packed_moments(self.pairs)]
+        uses = {key: _packed_uses(self.uses[key]) for key in sorted(self.uses) if self.uses[key].spans}
+        more = [_packed_moments(self.moments), _packed_moments(self.pairs), uses]
         while more and not more[-1]:
             more.pop()
         return orjson.dumps([self.facts, self.newest_at_us, self.newest_unit, packed, *more])
@@ -56,39 +61,33 @@ class Learned:
         new = story.told
         if story.newest_unit > self.newest_unit:
             self.newest_unit = story.newest_unit
-            for summary in self.summaries.values():
-                summary.advance(self.newest_unit)
-            for moments in (*self.moments.values(), *self.pairs.values()):
-                moments.advance(self.newest_unit)
+            for of_kind in (self.summaries, self.moments, self.pairs, self.uses):
+                for summary in of_kind.values():
+                    summary.advance(self.newest_unit)
         if old is not None:
             self.facts -= old.revision
-            if old.outcome is not None and old.moments_key in self.moments:
-                self.moments[old.moments_key].subtract(old.unit, old.arm, np.array(old.outcome, dtype=np.int64))
-            if old.reward_nano is not None and old.reward_key in self.summaries:
-                self.summaries[old.reward_key].subtract(old.unit, old.arm, old.reward_nano)
-            self._take_back_pairs(old)
+            for sums, _, key, part in self._parts(old):
+                if key in sums:
+                    sums[key].subtract(old.unit, old.arm, part)
         self.facts += new.revision
         self.newest_at_us = max(self.newest_at_us, story.completed_at_us)
-        if new.reward_nano is not None:
-            if new.reward_key not in self.summaries:
-                self.summaries[new.reward_key] = Summary(newest=self.newest_unit)
-            self.summaries[new.reward_key].add(new.unit, new.arm, new.reward_nano)
-        if new.outcome is not None and new.moments_key is not None:
-            if new.moments_key not in self.moments:
-                self.moments[new.moments_key] = MomentSummary(newest=self.newest_unit)
-            self.moments[new.moments_key].add(new.unit, new.arm, np.array(new.outcome, dtype=np.int64))
-        self._add_pairs(new)
+        for sums, empty, key, part in self._parts(new):
+            if key not in sums:
+                sums[key] = empty(newest=self.newest_unit)
+            sums[key].add(new.unit, new.arm, part)
 
-    def _take_back_pairs(self, old: Told) -> None:
-        for key, vector in old.pairs:
-            if key in self.pairs:
-                self.pairs[key].subtract(old.unit, old.arm, np.array(vector, dtype=np.int64))
-
-    def _add_pairs(self, new: Told) -> None:
-        for key, vector in new.pairs:
-            if key not in self.pairs:
-                self.pairs[key] = MomentSummary(newest=self.newest_unit)
-            self.pairs[key].add(new.unit, new.arm, np.array(vector, dtype=np.int64))
+    def _parts(self, told: Told) -> list[tuple[dict[str, Any], type[Any], str, Any]]:
+        """What a request contributes: to which sums, what they are when empty, under which key, and what."""
+        found: list[tuple[dict[str, Any], type[Any], str, Any]] = []
+        if told.reward_nano is not None:
+            found.append((self.summaries, Summary, told.reward_key, told.reward_nano))
+        if told.outcome is not None and told.moments_key is not None:
+            found.append((self.moments, MomentSummary, told.moments_key, np.array(told.outcome, dtype=np.int64)))
+        for key, vector in told.pairs:
+            found.append((self.pairs, MomentSummary, key, np.array(vector, dtype=np.int64)))
+        if told.uses is not None:
+            found.append((self.uses, UseSummary, told.uses_key, told.uses))
+        return found
 
     def forget_others(self, history: History) -> None:
         """Drop the summaries no known charter rewards by."""
@@ -99,6 +98,8 @@ class Learned:
             del self.moments[key]
         for key in set(self.pairs) - {key for terms in history.revisions for key in terms.pair_keys}:
             del self.pairs[key]
+        for key in set(self.uses) - {terms.uses_key for terms in history.revisions}:
+            del self.uses[key]
 
     def event(self, project: str, feature: str, shard: int, history: History) -> dict[str, Any]:
         """Return the ``arm_summary`` event: absolute, under the charter in force now."""
@@ -115,6 +116,11 @@ class Learned:
             "buckets": [
                 {"bucket": span, "arm": arm, "n": n, "sum_nano": str(total), "sumsq_atto": str(squares)}
                 for span, arm, n, total, squares in summary.rows()
+            ],
+            "measures": list(newest.measures),
+            "uses": [
+                {"bucket": span, "arm": arm, "sums": sums}
+                for span, arm, sums in _packed_uses(self.uses.get(newest.uses_key, UseSummary()))
             ],
         }
         if newest.moments_key is not None:
@@ -153,12 +159,27 @@ def pairs_of(arm_summary: dict[str, Any], score: str, stands_for: str) -> Moment
     return _moments(max((span_bounds(row[0])[0] for row in rows), default=-1), rows)
 
 
+def uses_of(arm_summary: dict[str, Any]) -> UseSummary:
+    """Return the sums of what requests used that an ``arm_summary`` event carries."""
+    rows = [[row["bucket"], row["arm"], row["sums"]] for row in arm_summary.get("uses", ())]
+    spans = [row[0] for row in rows] + [bucket["bucket"] for bucket in arm_summary["buckets"]]
+    return _uses(max((span_bounds(span)[0] for span in spans), default=-1), rows)
+
+
 def _packed_moments(found: dict[str, MomentSummary]) -> dict[str, Any]:
     return {key: list(found[key].rows()) for key in sorted(found) if found[key].spans}
 
 
 def _packed(summary: Summary) -> list[Any]:
     return [[span, arm, n, str(total), str(sq)] for span, arm, n, total, sq in summary.rows()]
+
+
+def _packed_uses(found: UseSummary) -> list[Any]:
+    return [[span, arm, [str(each) for each in sums]] for span, arm, sums in found.rows()]
+
+
+def _uses(newest: int, rows: list[list[Any]]) -> UseSummary:
+    return UseSummary.from_rows(newest, [(span, arm, list(map(int, sums))) for span, arm, sums in rows])
 
 
 def _summary(newest: int, rows: list[list[Any]]) -> Summary:

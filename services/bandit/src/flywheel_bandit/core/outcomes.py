@@ -236,13 +236,18 @@ class _Batch:
             if story is None:
                 continue
             old = entry.told_of(feature.name)
+            if story.told.waiting and old is not None and not old.waiting:
+                continue  # told under an older charter, as it stays until this one can tell it
             if old is None or old.revision != story.told.revision:
                 self._learned(feature).replace(old, story)
                 entry.tell(story.told)
+                if story.told.waiting:
+                    continue
                 request_id = request[len(feature.project) + len(SEPARATOR) :]
                 # The sum of a decision's facts, except where nothing can have been told: then 1, which costs a reader
                 # of the newest nothing.
-                revision = 1 if old is None and not self._state.catching_up else story.correction
+                first = old is None or old.waiting
+                revision = 1 if first and not self._state.catching_up else story.correction
                 outcome = story.outcome(feature.project, request_id, revision=revision)
                 self._outputs.append(Output(OUTCOMES_TOPIC, request_id, "outcome", outcome))
         if timer != entry.timer:

@@ -24,7 +24,7 @@ from flywheel_bandit.core.charters import (
     row_of,
 )
 from flywheel_bandit.core.divergence import tell_divergences
-from flywheel_bandit.core.learned import moments_of, summary_of
+from flywheel_bandit.core.learned import moments_of, summary_of, uses_of
 
 CHARTERS_TOPIC = "charters"
 POLICIES_TOPIC = "policies"
@@ -101,6 +101,7 @@ def _publish(key: str, state: StateView) -> list[Output]:
         occurred_at_us=max([newest.occurred_at_us, *(summary["occurred_at"] for summary in found)]),
         summaries=[summary_of(summary) for summary in alike],
         moments=[moments_of(summary) for summary in alike if _same_features(summary, known)],
+        uses=[uses_of(summary) for summary in alike if _same_measures(summary, known)],
     )
     return [Output(POLICIES_TOPIC, key, "policy", policy), *tell_divergences(key, newest, found, policy, state)]
 
@@ -108,3 +109,10 @@ def _publish(key: str, state: StateView) -> list[Output]:
 def _same_features(summary: dict[str, Any], known: History) -> bool:
     terms = known.revision(summary["charter_revision"])
     return terms is not None and terms.moments_key is not None and terms.moments_key == known.newest.moments_key
+
+
+def _same_measures(summary: dict[str, Any], known: History) -> bool:
+    """Whether the sums of use are those of the newest charter; a summary from before they were kept has none."""
+    terms = known.revision(summary["charter_revision"])
+    alike = terms is not None and terms.uses_key == known.newest.uses_key
+    return alike and tuple(summary.get("measures", ())) == known.newest.measures
