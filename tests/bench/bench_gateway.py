@@ -40,8 +40,9 @@ import psutil
 import uvloop
 from baselines import asgi_server, free_port, until_open
 from bench_decide import WITHIN, checked, cpu_s, router
-from gateway_peers import Measured, clickhouse, litellm, tensorzero
+from gateway_peers import Measured, clickhouse, tensorzero
 from harness import Result, write
+from litellm_proxy import deployment, litellm
 from load import closed_loop, http_request
 
 from flywheel.local.kafka import KafkaNode
@@ -50,6 +51,7 @@ COMMAND: Final = "LITELLM_PYTHON=… TENSORZERO_PYTHON=… python tests/bench/ru
 HERE: Final = Path(__file__).parent
 CONNECTIONS: Final = 16
 MODEL: Final = "gpt-4o"
+LITELLM_KEY: Final = "sk-bench"
 MESSAGES: Final = [
     {"role": "system", "content": "You answer the questions of customers, briefly."},
     {"role": "user", "content": "Where is my parcel, and when will it come ? " * 4},
@@ -134,8 +136,10 @@ async def peers(upstream: str, folder: Path, seconds: float) -> dict[str, Measur
     async with asgi_server("proxy_app", UPSTREAM_URL=upstream) as (port, pid):
         found["proxy"] = told("proxy", await measure(port, pid, requests(MODEL, "p"), seconds=seconds))
     if python := os.environ.get("LITELLM_PYTHON"):
-        async with litellm(python, MODEL, upstream, folder) as (port, pid, key):
-            found["litellm"] = told("litellm", await measure(port, pid, requests(MODEL, "l", key), seconds=seconds))
+        made = requests(MODEL, "l", f"authorization: Bearer {LITELLM_KEY}")
+        declared = {"model_list": [{"model_name": MODEL, "litellm_params": deployment(MODEL, upstream)}]}
+        async with litellm(python, declared, folder, key=LITELLM_KEY) as (port, pid):
+            found["litellm"] = told("litellm", await measure(port, pid, made, seconds=seconds))
     if python := os.environ.get("TENSORZERO_PYTHON"):
         ask = partial(tensorzero, python, upstream, MESSAGES, connections=CONNECTIONS, seconds=seconds)
         found["tensorzero_blind"] = told("tensorzero_blind", await ask(clickhouse=None))

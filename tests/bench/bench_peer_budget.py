@@ -15,21 +15,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import secrets
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 from baselines import free_port
 from harness import Result, write
+from litellm_proxy import answers, deployment, litellm
 from spending import (
     MEAN_PICO,
     MODEL,
@@ -48,7 +44,6 @@ from spending import (
 COMMAND: Final = "LITELLM_PYTHON=… python tests/bench/run.py peer_budget"
 PEER: Final = Path(__file__).parent / "peers" / "litellm"
 KINDS: Final = ("provider", "deployment", "key")
-START_S: Final = 600.0
 QUIET_S: Final = 30.0
 """Nothing is killed here, and what the proxy reserved is free again as soon as a call has ended."""
 
@@ -81,13 +76,9 @@ class Measured:
 
 def configuration(kind: str, provider: int, budget_usd: str) -> dict[str, Any]:
     """The proxy's settings for a kind of budget."""
-    deployment: dict[str, Any] = {
-        "model": f"openai/{MODEL}",
-        "api_base": f"http://127.0.0.1:{provider}/v1",
-        "api_key": "none",
-    }
+    served = deployment(MODEL, f"http://127.0.0.1:{provider}")
     made: dict[str, Any] = {
-        "model_list": [{"model_name": MODEL, "litellm_params": deployment}],
+        "model_list": [{"model_name": MODEL, "litellm_params": served}],
         "router_settings": {"num_retries": 0},
         "general_settings": {},
     }
@@ -96,7 +87,7 @@ def configuration(kind: str, provider: int, budget_usd: str) -> dict[str, Any]:
             "openai": {"budget_limit": float(budget_usd), "time_period": "1d"}
         }
     elif kind == "deployment":
-        deployment |= {"max_budget": float(budget_usd), "budget_duration": "1d"}
+        served |= {"max_budget": float(budget_usd), "budget_duration": "1d"}
     else:
         # Without the second, budgets of keys that come by this way are not looked at.
         made["general_settings"] |= {
@@ -106,67 +97,24 @@ def configuration(kind: str, provider: int, budget_usd: str) -> dict[str, Any]:
     return made
 
 
-@contextmanager
-def proxy(python: str, kind: str, provider: int, budget_usd: str, folder: Path) -> Iterator[str]:
-    """LiteLLM's proxy, one worker, in front of the provider; its address."""
+async def measure(python: str, kind: str, workload: Workload, budget_pico: int) -> Measured:
+    """One run against a fresh proxy and a fresh provider."""
     port = free_port()
-    (folder / "auth_with_budget.py").write_text((PEER / "auth_with_budget.py").read_text())
-    (folder / "config.yaml").write_text(json.dumps(configuration(kind, provider, budget_usd)))  # JSON is YAML
     # The proxy's own key has no budget, so for budgets of keys the callers use another.
     master = f"sk-{secrets.token_hex(32)}"
     os.environ[PROXY_KEY] = f"sk-{secrets.token_hex(32)}" if kind == "key" else master
-    environ = {
-        **os.environ,
-        "LITELLM_MASTER_KEY": master,
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "BUDGET_USD": budget_usd,
-        "LITELLM_LOG": "ERROR",
-    }
-    command = [
-        str(Path(python).parent / "litellm"),
-        "--config",
-        "config.yaml",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    with (folder / "proxy.log").open("wb") as log:
-        running = subprocess.Popen([*command, "--telemetry", "False"], cwd=folder, env=environ, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + START_S
-            while not _alive(f"http://127.0.0.1:{port}/health/liveliness"):
-                if running.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the proxy does not come up: {(folder / 'proxy.log').read_text()[-2000:]}")
-                time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            running.terminate()
-            try:
-                running.wait(20)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait()
-
-
-def _alive(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def measure(python: str, kind: str, workload: Workload, budget_pico: int) -> Measured:
-    """One run against a fresh proxy and a fresh provider."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
+    budget_usd = str(usd(budget_pico))
+    with tempfile.TemporaryDirectory() as named:
+        folder = Path(named)
+        (folder / "auth_with_budget.py").write_text((PEER / "auth_with_budget.py").read_text())
         provider = start_provider(port)
         try:
-            while not _alive(f"http://127.0.0.1:{port}/bill"):
-                time.sleep(0.1)
-            with proxy(python, kind, port, str(usd(budget_pico)), Path(folder)) as url:
+            while not await answers(f"http://127.0.0.1:{port}/bill"):
+                await asyncio.sleep(0.1)
+            declared = configuration(kind, port, budget_usd)
+            async with litellm(python, declared, folder, key=master, BUDGET_USD=budget_usd) as proxy:
                 started = time.monotonic()
-                told = asyncio.run(play(workload, ["proxy", url], port, quiet_s=QUIET_S))
+                told = await play(workload, ["proxy", proxy.url], port, quiet_s=QUIET_S)
                 seconds = time.monotonic() - started
             return Measured(kind, workload.max_tokens, budget_pico, bill_of(port), told, seconds)
         finally:
@@ -191,7 +139,7 @@ def main() -> None:
     for kind in arguments.kinds:
         for max_tokens in (MOST_OUTPUT, None):
             workload = Workload(arguments.calls, arguments.clients, arguments.processes, max_tokens=max_tokens)
-            found = measure(python, kind, workload, budget_pico)
+            found = asyncio.run(measure(python, kind, workload, budget_pico))
             print(found.sentence(), flush=True)
             if not arguments.dry:
                 name = f"peer_budget_{kind}{'' if max_tokens else '_unbounded'}"

@@ -1,10 +1,9 @@
-"""What `bench_gateway.py` stands beside, in environments of their own: LiteLLM's proxy and TensorZero's gateway."""
+"""What `bench_gateway.py` stands beside in an environment of its own besides LiteLLM's proxy: TensorZero's gateway."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +13,6 @@ from subprocess import PIPE
 from typing import Any, Final
 
 import httpx
-from baselines import free_port
 from harness import percentile
 from load import Load
 
@@ -37,40 +35,6 @@ class Measured:
             f"{self.connections} connections, one worker; p50 {percentile(taken, 0.5):.1f} ms, p99 "
             f"{percentile(taken, 0.99):.1f} ms, {self.cpu_us:.0f} us CPU per request"
         )
-
-
-@asynccontextmanager
-async def litellm(python: str, model: str, upstream: str, folder: Path) -> AsyncIterator[tuple[int, int, str]]:
-    """LiteLLM's proxy, one worker, in front of a provider; yields port, process and the header of its key."""
-    port = free_port()
-    deployment = {"model": f"openai/{model}", "api_base": f"{upstream}/v1", "api_key": "none"}
-    declared = {"model_list": [{"model_name": model, "litellm_params": deployment}]}
-    (folder / "config.yaml").write_text(json.dumps(declared))  # JSON is YAML
-    environ = {
-        **os.environ, "LITELLM_MASTER_KEY": "sk-bench", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR",
-    }  # fmt: skip
-    command = [str(Path(python).parent / "litellm"), "--config", "config.yaml", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--telemetry", "False"]
-    with (folder / "litellm.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environ, stdout=log, stderr=log)
-        try:
-            async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(START_S):
-                while not await _alive(http, f"http://127.0.0.1:{port}/health/liveliness"):
-                    if process.returncode is not None:
-                        raise RuntimeError((folder / "litellm.log").read_text()[-2000:])
-                    await asyncio.sleep(0.5)
-            yield port, process.pid, "authorization: Bearer sk-bench"
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
-
-
-async def _alive(http: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await http.get(url, timeout=2)).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 async def tensorzero(

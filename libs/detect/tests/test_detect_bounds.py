@@ -32,6 +32,7 @@ def at_the_bound(kind, rng, count):
     return np.clip(rng.beta(3.0, 7.0, count), 0.0, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "bound"), [(0.01, 0.01), (0.05, 0.05), ("cost", 1.0), ("score", 0.3)])
 def test_a_bound_that_is_just_kept_is_said_to_be_broken_as_rarely_as_stated(kind, bound):
     """200 streams of 500 at the bound, A = 10,000: at most 5 % (n / A) alarm; 3.3 standard errors above it are 10 %."""
@@ -52,6 +53,7 @@ def test_figures_that_never_pass_the_bound_never_alarm(bound: float, share: floa
     assert alarms([bound * share] * count, bound, count + 1.0) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "bound", "within"), [(0.05, 0.01, 3.0), (0.2, 0.05, 3.0), (0.9, 0.01, 8.0), (0.01, 0.001, 3.0)]
 )

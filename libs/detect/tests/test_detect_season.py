@@ -83,6 +83,7 @@ def test_a_series_by_the_hour_is_known_at_its_hours():
     assert np.diff(found) == pytest.approx(np.diff([(n - 12) ** 2 for n in range(24)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("swing", "rate", "began"), [(0.66, 1_440, 0.0), (0.2, 1_440, 0.3), (1.6, 1_440, 0.7)])
 def test_a_swing_within_the_day_causes_no_alarm(swing, rate, began):
     """Four weeks each, from the first day on. At a run length of 1.6 million a week of 10,000 that keeps it has a false
@@ -142,6 +143,7 @@ def test_what_is_near_is_the_full_block_before(values, length):
     assert near.since(length) == pytest.approx(float(np.mean(values[-min(length, 64) :])), abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", ["lognormal", "pareto"])
 def test_skewed_values_do_not_alarm_on_the_first_days(draw):
     """Ten days of 288 values that do not change, ten series: by the bound n / A at most 0.7 % each, so two or more have

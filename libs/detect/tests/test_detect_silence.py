@@ -47,6 +47,7 @@ def silences(times, per_day, *, from_day=0):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [steady, seasonal, office])
 def test_false_silences_come_at_most_as_often_as_stated(rate):
     """70 days at 0.5 a day, after three weeks to learn: 25 allowed, 3.3 standard errors above them are 42."""

@@ -74,6 +74,7 @@ def after(stored, factor, *, rate=steady, per_minute=60.0, hours=3.0, days=16, s
     return [(60 * (at_h - from_h), change) for at_h, change in changes(detector, taken)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "burst", "per_minute"),
     [(steady, 1, 2), (swing, 1, 20), (office, 1, 20), (lunch, 1, 200), (steady, 5, 2), (office, 1, 1200)],
@@ -84,6 +85,7 @@ def test_false_alarms_come_at_most_as_often_as_stated_whatever_the_rhythm(rate, 
     assert len(changes(TrafficDetector(), taken, 20_000.0)) <= 6 + 3.3 * 6**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "burst", "most_min"), [(steady, 1, 15), (swing, 1, 15), (office, 1, 15), (steady, 5, 30)]
 )

@@ -67,6 +67,7 @@ def test_a_change_is_the_same_whatever_the_order_and_the_shards():
     assert changes(merged, RANGE) == changes(whole, RANGE) != {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [0.52, 0.9])
 def test_without_a_change_hardly_ever_one_is_told(mean):
     # 25 runs of 600 rewards, a look after every 60th. With δ = .01 a run tells one with probability about .01 at most;
@@ -94,6 +95,7 @@ def test_after_a_change_only_what_came_since_counts_and_others_keep_a_little():
     assert kept["a"].weight == kept["b"].weight == 360
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [RECORDED, ((0.84, 0.70), (0.51, 0.70))], ids=["recorded", "rival_stays"])
 def test_a_regressed_arm_loses_its_traffic_within_150_labels(before, after):
     # Asked in 95 % of seeds (`bench_retreat.py` plays 200): fewer than 8 of 10 would then have probability .01. Keeping

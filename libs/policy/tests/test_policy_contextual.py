@@ -152,6 +152,7 @@ def test_one_arm_is_certain_equal_arms_share_and_a_hopeless_one_gets_nothing():
     assert shares_of_best(np.array([0.0, 5.0]), np.array([0.1, 0.1])) == pytest.approx([0.0, 1.0], abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),
     [

@@ -76,6 +76,7 @@ def test_too_little_to_tell(rows):
     assert not any(each.told for each in divergences(SPEC, sums(rows), pairs=1))
 
 
+@pytest.mark.slow
 def test_false_alarms_keep_to_their_rate():
     """400 runs of two arms alike but that one is better by the whole margin in the judge alone, the worst that does not
     diverge, looked at every 50 of 2,000 requests: at most FALSE_DIVERGENCE and three standard errors of them."""

@@ -75,6 +75,7 @@ def test_spans_hold_their_unit_nest_and_only_grow(unit, first, second):
     assert early[1] - early[0] <= max(1, (first - unit) / (KEPT / 2))
 
 
+@pytest.mark.slow
 def test_months_of_traffic_need_few_spans():
     summary = Summary()
     day = (86_400 * 1_000_000) >> UNIT_SHIFT

@@ -147,6 +147,7 @@ def test_equal_points_are_hardly_ever_told_apart_however_often_one_looks(rate):
     assert told / runs < FALSE_STEP + 3 * math.sqrt(FALSE_STEP / runs)
 
 
+@pytest.mark.slow
 def test_the_best_of_a_smooth_curve_is_found():
     """From the second of seven points; four seeds (`python tests/bench/run.py tuning` plays 100)."""
     charter = charter_of(7, start=1)
@@ -156,6 +157,7 @@ def test_the_best_of_a_smooth_curve_is_found():
         assert best - UNIMODAL[found.favourite(80)] <= 0.02 + 1e-9, (seed, found.tried)
 
 
+@pytest.mark.slow
 def test_a_flat_curve_is_not_wandered_along():
     charter = charter_of(7, start=3)
     tried = Counter[int]()
@@ -165,6 +167,7 @@ def test_a_flat_curve_is_not_wandered_along():
     assert set(tried) == {2, 3, 4}
 
 
+@pytest.mark.slow
 def test_the_last_good_points_serve_again_when_the_one_in_use_is_spoiled():
     charter = charter_of(7, start=4)
     spoiled = (*UNIMODAL[:5], 0.2, 0.2)

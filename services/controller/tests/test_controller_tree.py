@@ -9,6 +9,7 @@ import pytest
 
 from flywheel.control import Item, parse_rules
 from flywheel.control.shipped import default_rules_text
+from flywheel.events import rfc3339
 from flywheel.stream import Reject, Skip
 
 _spec = importlib.util.spec_from_file_location("controller_parts", Path(__file__).with_name("conftest.py"))
@@ -87,6 +88,57 @@ def test_a_person_is_told_of_traffic_that_fell_and_not_of_a_rise(world):
 def test_a_change_made_after_the_alert_is_not_blamed(world):
     world.alert("e", "error_rate", at_s=3700, **BAD)
     world.charter(2, at_s=3701)
+    assert world.controls() == [("disable", ("strong",))] and world.prompts() == []
+
+
+def at(seconds):
+    return rfc3339(parts.T0 + seconds * 1_000_000)
+
+
+@pytest.mark.parametrize("change", [3560, 3699])
+def test_a_change_made_after_the_trouble_began_is_not_blamed_though_it_came_before_the_alert(world, change):
+    world.charter(2, at_s=change)
+    world.alert("e", "error_rate", at_s=3700, attributes={"since": at(3400)}, **BAD)
+    assert world.controls() == [("disable", ("strong",))] and world.prompts() == []
+    assert world.steps() == [("disable", "applied")]
+
+
+@pytest.mark.parametrize("change", [3300, 3400, 3540])
+def test_a_change_made_before_it_or_about_when_it_began_is_blamed(world, change):
+    """When it began is an estimate: nearer to that than to the alert, the change may be the cause."""
+    world.charter(2, at_s=change)
+    world.alert("e", "error_rate", at_s=3700, attributes={"since": at(3400)}, **BAD)
+    assert world.prompts() == ["1"] and world.controls() == []
+
+
+def test_a_change_within_the_second_in_which_it_began_is_blamed(world):
+    """A beginning is told in whole seconds, so it is up to a second too early."""
+    world.charter(2, at_s=3699.9)
+    world.alert("e", "error_rate", at_s=3700.2, attributes={"since": at(3699)[:19] + "Z"}, **BAD)
+    assert world.prompts() == ["1"]
+
+
+@pytest.mark.parametrize(
+    "since", ["", "yesterday", "-1", "1970-01-01T00:00:00Z", at(3701), "9999-12-31T23:59:59-23:00"]
+)
+def test_a_beginning_that_makes_no_sense_exonerates_no_change(world, since):
+    world.charter(2, at_s=3690)
+    world.alert("e", "error_rate", at_s=3700, attributes={"since": since}, **BAD)
+    assert world.prompts() == ["1"]
+
+
+def test_a_change_read_behind_the_alert_is_not_blamed_either_where_it_came_after_the_beginning(world):
+    world.alert("e", "error_rate", at_s=3700, attributes={"since": at(3400)}, **BAD)
+    world.charter(2, at_s=3701, occurred_s=3690)
+    assert world.controls() == [("disable", ("strong",))] and world.prompts() == []
+
+
+def test_by_when_it_began_the_first_report_says(world):
+    """Later ones lie ever farther from the beginning, and so would blame ever later changes."""
+    world.charter(2, at_s=3600)
+    world.alert("q", "error_rate", at_s=3700, attributes={"since": at(3400)}, value=0.009, threshold=0.005)
+    assert world.steps() == []  # so small a rate no rule answers
+    world.alert("q", "error_rate", at_s=4000, attributes={"since": at(3400)}, **BAD)
     assert world.controls() == [("disable", ("strong",))] and world.prompts() == []
 
 

@@ -55,6 +55,7 @@ def last_verdict(made) -> str | None:
 SEEDS = range(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_judge_who_became_sterner_is_told_and_no_arm_is_blamed(seed: int):
     made = world(0.1, 0.0, seed)
@@ -66,6 +67,7 @@ def test_a_judge_who_became_sterner_is_told_and_no_arm_is_blamed(seed: int):
     assert not any(alert["attributes"].get("verdict") in ("quality", "both") for alert in made.alerts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_worse_answers_are_the_answers_fault(seed: int):
     made = world(0.0, 0.1, seed)
@@ -73,6 +75,7 @@ def test_worse_answers_are_the_answers_fault(seed: int):
     assert not made.said("judge_drift") and verdicts - {None} == {"quality"}  # at times the newest calls are too few
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_both_at_once_are_told_as_both(seed: int):
     made = world(0.1, 0.2, seed)

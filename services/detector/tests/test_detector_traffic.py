@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from flywheel.testkit.dict_state import DictState
-from flywheel_detector.core.book import Book
 from flywheel_detector.core.facts import Fact
 from flywheel_detector.core.ledger import observation_entries
 
@@ -91,12 +89,3 @@ def test_a_rise_is_told_as_information(nine_days):
     (first, *_) = world.said("traffic")
     assert first["severity"] == "info" and first["value"] > 200
     assert {alert["kind"] for alert in world.alerts} == {"traffic"}
-
-
-def test_a_book_from_before_traffic_was_watched_is_read(nine_days):
-    (stored,) = nine_days.state.tables["books"].values()
-    old = json.loads(stored)
-    for name in ("traffic", "traffic_off", "traffic_way"):
-        del old[name]
-    book = Book.decode(json.dumps(old).encode())
-    assert book.traffic.level is None and book.traffic_off is None and book.called_us > 0

@@ -69,7 +69,8 @@ class When(_Model):
 class Step(_Model):
     """One thing that may be done.
 
-    ``rollback``: publish the charter as it was before its last change, if that is at most ``changed_within`` old.
+    ``rollback``: publish the charter as it was before its last change, if that is at most ``changed_within`` old and
+    did not come after the trouble began.
     ``disable``: the arms the alert names, by arm or model, are not eligible.
     ``cheapest``: only the cheapest arm serves whose mean reward is at least ``acceptable`` times the best one's.
     ``pin``: only ``arm`` serves, without it the charter's default arm.

@@ -1,6 +1,6 @@
 """Event models, the Avro codec, schema ids and topic names."""
 
-from flywheel.events.cloudevents import header, headers, rfc3339
+from flywheel.events.cloudevents import header, headers, instant_us, rfc3339
 from flywheel.events.codec import Codec, Decoded
 from flywheel.events.declarations import SchemaVersion, Topic, topics
 from flywheel.events.errors import EventInvalid, SchemaInvalid, Undecodable, UnknownSchema
@@ -21,6 +21,7 @@ __all__ = [
     "event_id",
     "header",
     "headers",
+    "instant_us",
     "load_registry",
     "rfc3339",
     "topics",

@@ -50,6 +50,15 @@ def _whole_second(second: int) -> str:
     return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
 
 
+def instant_us(text: str) -> int | None:
+    """Read an ISO 8601 time, in UTC where it names no zone, as microseconds since the epoch; None where it is none."""
+    try:
+        at = datetime.fromisoformat(text)
+        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, OverflowError):
+        return None
+
+
 def header(found: Sequence[tuple[str, bytes]], name: str) -> str | None:
     """Return the first header of that name as text, or None where there is none or it is not UTF-8."""
     for key, value in found:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
+from functools import lru_cache
+from types import CodeType
 from typing import Any, cast
 
 from flywheel.events.compiled import NotCompiled
@@ -167,8 +169,14 @@ def record_reader(schema: JsonSchema, only: Collection[str] | None = None) -> Re
             bound[f"name{place}"] = field["name"]
             kept.append(f"name{place}: {into}")
     lines += [" if at > size: raise NotCompiled('ends too early')", f" return {{{', '.join(kept)}}}, at"]
-    exec("\n".join(lines), bound)  # noqa: S102  nothing in it comes from outside
+    exec(_code("\n".join(lines)), bound)  # noqa: S102  nothing in it comes from outside
     return cast(Read, bound["read"])
+
+
+@lru_cache(maxsize=256)
+def _code(text: str) -> CodeType:
+    """A function's text, compiled once in a process: every codec asks for the same, and it is most of their start."""
+    return compile(text, "<record reader>", "exec")
 
 
 def _unwrap(schema: Any) -> tuple[bool, Any]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
+
+from flywheel.events import instant_us
 
 RANK: Final[Mapping[str, int]] = {"info": 0, "warning": 1, "critical": 2}
 """Severities in order; one that is not known counts as the least."""
 MOST_BEFORE_US: Final = 7 * 86_400_000_000
 """A change that an alert says began longer before it than this is not believed."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,10 @@ class Episode:
     @property
     def began_us(self) -> int | None:
         """When what it is about began, by its attribute ``since``; None where it does not say so credibly."""
-        text = self.attributes.get("since", "")
-        try:
-            at = datetime.fromisoformat(text)
-            at_us = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
-        except (ValueError, OverflowError):
+        at_us = instant_us(self.attributes.get("since", ""))
+        if at_us is None or not self.started_us - MOST_BEFORE_US <= at_us <= self.started_us:
             return None
-        return at_us if self.started_us - MOST_BEFORE_US <= at_us <= self.started_us else None
+        return at_us
 
     @property
     def over_us(self) -> int | None:

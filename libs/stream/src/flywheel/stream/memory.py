@@ -37,7 +37,7 @@ class MemoryBus:
         self._default_partitions = default_partitions
         self._partitions = partitions
         self._logs: dict[TopicPartition, list[RawRecord]] = {}
-        self._counts: dict[str, int] = {}
+        self._topics: dict[str, tuple[TopicPartition, ...]] = {}
         self._groups: dict[str, _Group] = defaultdict(_Group)
         self.refused: set[str] = set()
         """Topics that refuse every record, until removed from here."""
@@ -50,12 +50,12 @@ class MemoryBus:
 
     def partitions_of(self, topic: str) -> list[TopicPartition]:
         """A topic's partitions; it is created when first named."""
-        if topic not in self._counts:
+        if topic not in self._topics:
             declared = declared_topics().get(topic)
-            self._counts[topic] = self._partitions or (declared.partitions if declared else self._default_partitions)
-            for number in range(self._counts[topic]):
-                self._logs[TopicPartition(topic, number)] = []
-        return [TopicPartition(topic, number) for number in range(self._counts[topic])]
+            count = self._partitions or (declared.partitions if declared else self._default_partitions)
+            self._topics[topic] = tuple(TopicPartition(topic, number) for number in range(count))
+            self._logs |= {partition: [] for partition in self._topics[topic]}
+        return list(self._topics[topic])
 
     def append(self, outgoing: Outgoing) -> RawRecord:
         """Put a record at the end of the partition its key chooses."""
@@ -79,7 +79,8 @@ class MemoryBus:
 
     def log(self, partition: TopicPartition) -> Sequence[RawRecord]:
         """The records of one partition."""
-        self.partitions_of(partition.topic)
+        if partition not in self._logs:
+            self.partitions_of(partition.topic)
         return self._logs[partition]
 
     def consumer(self, *, topics: Sequence[str], group: str | None, listener: Listener | None = None) -> MemoryConsumer:

@@ -40,6 +40,8 @@ class Alert:
     last_us: int
     charter: int = 0
     """Revision of the feature's charter that it was noticed under; 0 where that is not said or not waited for."""
+    began_by_us: int | None = None
+    """By when what it is about had begun, by its first report's own event; None where that does not say."""
     answered: str = ""
     rule: str = ""
     told: list[str] = field(default_factory=list)

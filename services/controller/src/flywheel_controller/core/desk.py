@@ -67,6 +67,7 @@ class Desk(Answering):
         else:
             reported.first_us, reported.answered, reported.rule = known.first_us, known.answered, known.rule
             reported.told, reported.escalations = known.told, known.escalations
+            reported.began_by_us = known.began_by_us
             if not reported.scope:
                 reported.scope = known.scope
             alerts[key] = reported

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from flywheel.events import instant_us
 from flywheel.stream import Reject
 from flywheel_controller.core.book import Alert, Declared, KnownArm
 
@@ -15,6 +16,9 @@ MAX_NAME: Final = 512
 MAX_SCOPE: Final = 32
 MAX_TITLE: Final = 300
 MAX_DIGITS: Final = 18
+MOST_BEFORE_US: Final = 7 * 86_400_000_000
+"""A change that an alert says began longer before it than this is not believed."""
+_SECOND_US: Final = 1_000_000
 
 
 def figure(value: Any) -> float | None:
@@ -55,7 +59,21 @@ def alert_body(value: Mapping[str, Any]) -> dict[str, Any] | Reject:
         "charter": revision(attributes.get("charter_revision")),
         "verdict": attributes.get("verdict", "")[:MAX_NAME],
         "said_us": value["occurred_at"],
+        "began_by_us": began_by(attributes.get("since", ""), value["occurred_at"]),
     }
+
+
+def began_by(since: str, said_us: int) -> int | None:
+    """Return by when that had begun which an alert, noticed at ``said_us``, dates ``since``; None for no credible time.
+
+    A beginning is an estimate and may be told too early: by more than half of the time from there to the alert in about
+    one of twenty changes (``libs/detect`` holds it to that). So it is the middle of the two, and no sooner than the
+    second after, as the text has whole seconds.
+    """
+    at_us = instant_us(since)
+    if at_us is None or not said_us - MOST_BEFORE_US <= at_us <= said_us:
+        return None
+    return at_us + max(_SECOND_US, (said_us - at_us) // 2)
 
 
 def alert_in(body: Mapping[str, Any], now_us: int) -> Alert:
@@ -65,7 +83,7 @@ def alert_in(body: Mapping[str, Any], now_us: int) -> Alert:
         severity=body["severity"], scope=body["scope"], title=body["title"], value=body["value"],
         threshold=body["threshold"], observed=body["observed"], expected=body["expected"], firing=body["firing"],
         said_us=body["said_us"], first_us=now_us, last_us=now_us, charter=body.get("charter", 0),
-        verdict=body.get("verdict", ""),
+        verdict=body.get("verdict", ""), began_by_us=body.get("began_by_us"),
     )  # fmt: skip
 
 

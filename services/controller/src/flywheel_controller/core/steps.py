@@ -75,12 +75,15 @@ def concerns(arm: KnownArm, alert: Alert) -> bool:
 
 
 def _rollback(step: Step, alert: Alert, charters: Sequence[Declared]) -> Plan | None:
-    """The change must have come before the trouble, not long ago, and not be the controller's own."""
+    """The change must have come before the trouble, not long ago, and not be the controller's own. One that came after
+    the trouble began, though before it was noticed, can't be to blame."""
     if len(charters) < 2:
         return None
     newest = charters[-1]
     since_us = alert.first_us - newest.at_us
     if newest.own or not 0 <= since_us <= step.changed_within * 1e6:
+        return None
+    if alert.began_by_us is not None and newest.at_us > alert.began_by_us:
         return None
     before = next((each for each in reversed(charters) if each.digest != newest.digest), None)
     if before is None:

@@ -125,9 +125,8 @@ class Book:
         found["places"] = {key: Place(**each) for key, each in found["places"].items()}
         found["alerts"] = {key: Raised(**each) for key, each in found["alerts"].items()}
         found["silence"] = SilenceDetector.from_json(found["silence"])
-        if "traffic" in found:  # a book from before there was any has none
-            found["traffic"] = TrafficDetector.from_json(found["traffic"])
-            found["traffic_off"] = None if found["traffic_off"] is None else Off(*found["traffic_off"])
+        found["traffic"] = TrafficDetector.from_json(found["traffic"])
+        found["traffic_off"] = None if found["traffic_off"] is None else Off(*found["traffic_off"])
         return cls(**found)
 
 

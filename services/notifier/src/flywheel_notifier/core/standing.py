@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from flywheel.control.rules import SEVERITIES
+from flywheel.events import instant_us
 from flywheel.stream import Reject, Skip
 
 MAX_NAME: Final = 512
@@ -105,7 +105,7 @@ def acknowledged(value: Mapping[str, Any]) -> Ack:
     said = value["attributes"]
     return Ack(
         value["occurred_at"], value["severity"], said.get("by", "")[:MAX_NAME], said.get("note", "")[:MAX_TEXT],
-        _time_us(said.get("until", "")),
+        instant_us(said.get("until", "")),
     )  # fmt: skip
 
 
@@ -138,11 +138,3 @@ def _fired(value: Mapping[str, Any], heard_us: int) -> Standing:
         threshold=value["threshold"], window_end_us=value["window_end"], scope=dict(value["scope"]),
         attributes={name[:MAX_NAME]: text[:MAX_TEXT] for name, text in attributes},
     )  # fmt: skip
-
-
-def _time_us(text: str) -> int | None:
-    try:
-        at = datetime.fromisoformat(text)
-        return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
-    except (ValueError, OverflowError):
-        return None
