@@ -34,7 +34,7 @@ class World:
 
     @property
     def contextual(self) -> bool:
-        return self.contexts.shape[1] > 0
+        return bool(self.contexts.shape[1])
 
 
 class Learner(Protocol):
