@@ -48,6 +48,8 @@ PLAYS: Mapping[str, tuple[str, ...]] = {
     "linear_ucb": ("linear", "linear_late"),
     "squarecb": ("linear", "linear_late"),
 }
+LINEAR_KINDS = ("linear_thompson", "linear_ucb", "squarecb")
+REPEATING = ("ucb1", "ucb_v", "linear_ucb")
 PROMPT = {"late": "rates", "missing": "rates", "linear_late": "linear"}
 """The same world with every reward told at once."""
 
@@ -159,7 +161,7 @@ def judged(kind: str, name: str, played: Played, prompt: Played | None) -> Row:
         due = EPSILON * played.uniform / 2
         checks.append(_is("rate ε · mean Δ, last half", late, due, room=0.1))
         uniform = (EPSILON * uniform[0], "ε T mean Δ")
-    elif kind in ("linear_thompson", "linear_ucb", "squarecb"):
+    elif kind in LINEAR_KINDS:
         checks.append(_grows(played, 0.5))
     else:
         told = 1 - UNTOLD if name == "missing" else 1.0
@@ -213,16 +215,21 @@ def _untold(played: Played, prompt: Played) -> tuple[str, bool]:
 
 
 def _additive(kind: str, played: Played, prompt: Played) -> tuple[str, bool]:
-    """What the delay adds is at most every worse arm's gap for as long, and does not grow with the rounds."""
+    """What the delay adds is at most every worse arm's gap for as long. Of kinds that draw it comes at once; the others
+    repeat one arm until rewards come, so they pay it arm by arm, later too."""
     added = played.regrets - prompt.regrets
-    if kind in ("linear_thompson", "linear_ucb", "squarecb"):
+    if kind in LINEAR_KINDS:
         most = DELAY * float(played.uniform.mean()) / played.at[-1] * played.means.shape[2]
     else:
         most = float(np.mean([DELAY * gaps(means).sum() for means in played.means[:, 0]]))
     adds = mean(added[:, -1])
     grows = jackknifed(lambda rows: float((rows[:, -1] - rows[:, -2]).sum() / rows[:, -2].sum()), added)
-    holds = adds.value - adds.half <= most and grows.value - grows.half < ROOT
-    return f"delay adds {adds} (≤ {most:.0f}), by twice the rounds {grows} more", holds
+    text = f"delay adds {adds} (≤ {most:.0f})"
+    if kind in REPEATING:
+        return text, adds.value + adds.half <= most
+    return f"{text}, of it {grows} more in the last half", (
+        adds.value + adds.half <= most and grows.value + grows.half < ROOT
+    )
 
 
 def main() -> int:
