@@ -94,11 +94,18 @@ def changes(
     summary: Summary, reward_range: tuple[float, float], *, probability: float = FALSE_CHANGE
 ) -> dict[str, Change]:
     """Return the last change of each arm that changed."""
+    found = {
+        arm: last_change(rows, reward_range, probability=probability) for arm, rows in rows_by_arm(summary).items()
+    }
+    return {arm: change for arm, change in found.items() if change is not None}
+
+
+def rows_by_arm(summary: Summary) -> dict[str, list[tuple[int, int, int]]]:
+    """Return of each arm the first unit, count and sum in nano units of its spans, sorted by time."""
     by_arm: dict[str, list[tuple[int, int, int]]] = {}
     for span, arm, count, total, _ in summary.rows():
         by_arm.setdefault(arm, []).append((span_bounds(span)[0], count, total))
-    found = {arm: last_change(rows, reward_range, probability=probability) for arm, rows in by_arm.items()}
-    return {arm: change for arm, change in found.items() if change is not None}
+    return by_arm
 
 
 def last_change(
@@ -124,19 +131,11 @@ def _strongest(
 ) -> Change | None:
     """Return the change at the border with the largest likelihood ratio, where that passes the threshold."""
     low, high = reward_range
-    counts = np.cumsum([float(row[1]) for row in rows])
+    counts, ratio, first, second = _borders(rows, reward_range)
     if len(rows) < 2 or counts[-1] < 2 * FEWEST:
         return None
-    sums = (np.cumsum([row[2] / NANO for row in rows]) - low * counts) / (high - low)
-    n, mean = float(counts[-1]), float(np.clip(sums[-1] / counts[-1], 0.0, 1.0))
-    before = np.maximum(counts[:-1], 1.0)
-    after = np.maximum(n - counts[:-1], 1.0)
-    first = np.clip(sums[:-1] / before, 0.0, 1.0)
-    second = np.clip((sums[-1] - sums[:-1]) / after, 0.0, 1.0)
-    ratio = before * _divergence(first, mean) + after * _divergence(second, mean)
-    ratio[(counts[:-1] < 1) | (n - counts[:-1] < 1)] = 0.0
     border = int(np.argmax(ratio))
-    threshold = math.log(n / probability)
+    threshold = math.log(float(counts[-1]) / probability)
     if ratio[border] <= threshold:
         return None
     width = high - low
@@ -147,6 +146,31 @@ def _strongest(
         before=low + width * float(first[border]),
         after=low + width * float(second[border]),
     )
+
+
+def likeliest_border(rows: Sequence[tuple[int, int, int]], reward_range: tuple[float, float]) -> int | None:
+    """Return the first unit after the border with the largest likelihood ratio, whether or not it tells a change; None
+    without a border. ``rows`` are as those of `last_change`."""
+    return rows[int(np.argmax(_borders(rows, reward_range)[1])) + 1][0] if len(rows) > 1 else None
+
+
+def _borders(
+    rows: Sequence[tuple[int, int, int]], reward_range: tuple[float, float]
+) -> tuple[Array, Array, Array, Array]:
+    """Return cumulative counts (n,) and of each border (n - 1,) the likelihood ratio and the means before and after, as
+    shares of the range."""
+    low, high = reward_range
+    counts = np.cumsum([float(row[1]) for row in rows])
+    sums = (np.cumsum([row[2] / NANO for row in rows]) - low * counts) / (high - low)
+    n = float(counts[-1]) if len(rows) else 0.0
+    mean = float(np.clip(sums[-1] / n, 0.0, 1.0)) if n else 0.0
+    before = np.maximum(counts[:-1], 1.0)
+    after = np.maximum(n - counts[:-1], 1.0)
+    first = np.clip(sums[:-1] / before, 0.0, 1.0)
+    second = np.clip((sums[-1:] - sums[:-1]) / after, 0.0, 1.0)
+    ratio = before * _divergence(first, mean) + after * _divergence(second, mean)
+    ratio[(counts[:-1] < 1) | (n - counts[:-1] < 1)] = 0.0
+    return counts, ratio, first, second
 
 
 def _divergence(p: Array, q: float) -> Array:

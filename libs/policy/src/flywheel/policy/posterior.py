@@ -120,7 +120,7 @@ def changes_of(charter: Charter, summary: Summary, moments: MomentSummary) -> Ma
     if charter.policy.on_change == "keep":
         return {}
     if charter.policy.linear:
-        return linear_changes(moments, charter.reward_range)
+        return linear_changes(moments, summary, charter.reward_range)
     return changes(summary, charter.reward_range)
 
 
