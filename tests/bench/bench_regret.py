@@ -6,10 +6,10 @@ interpreter ``BANDITS_PYTHON`` names (without it ours is played alone)::
     uv venv ENV
     uv pip install --python ENV/bin/python --require-hashes -r tests/bench/peers/bandits/requirements.lock
 
-All meet the same requests with the same luck (`bandit_worlds.py`), and learn in batches as policies are published.
-Ours decides by the library's own code: without features a charter's default policy, built from exact summaries; with
-features LinTS from exact moments, its propensities computed. Intervals are those
-of the mean over seeds, 95 %.
+All meet the same requests with the same luck (`flywheel.testkit.bandit_worlds`), and learn in batches as policies are
+published. Ours decides by the library's own code: without features a charter's default policy, built from exact
+summaries; with features LinTS from exact moments, its propensities computed. Intervals are those of the mean over
+seeds, 95 %.
 """
 
 from __future__ import annotations
@@ -26,59 +26,23 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-from bandit_worlds import CHANGING, STATIONARY, WORLDS, Array, World, play, world
 from harness import Result, write
 from numpy.typing import NDArray
 
 from flywheel.events import event_id
-from flywheel.policy import (
-    CompiledPolicy,
-    DecideRequest,
-    Summary,
-    build_policy,
-    compile_policy,
-    decide,
-    nano,
-    parse_charter,
-)
 from flywheel.policy.contextual import contextual_probabilities
 from flywheel.policy.decide import uniform
 from flywheel.policy.features import CLIP, ONE
 from flywheel.policy.linear import LinearArms, LinearPrior, Moments
 from flywheel.policy.moments import MomentSummary, believe_scaled, outcome_vector, scaling, weigh_moments
+from flywheel.testkit.bandit_players import Chartered
+from flywheel.testkit.bandit_worlds import CHANGING, STATIONARY, WORLDS, Array, World, play, world
 
 COMMAND = "BANDITS_PYTHON=ENV/bin/python python tests/bench/run.py regret"
 PEER = Path(__file__).parent / "peers" / "bandits" / "play.py"
 UNIT = (0.0, 1.0)
 FORGOTTEN = 1000.0
 """Half-life, in outcomes, of the contextual policy in the worlds that change."""
-
-
-class Default:
-    """A charter's default policy; a round is a unit of time."""
-
-    def __init__(self, played: World, seed: int) -> None:
-        arms = ", ".join(f"{{name: arm-{arm}, model: m}}" for arm in range(played.means.shape[1]))
-        self.charter = parse_charter(f"feature: f\nquality: {{q: 1}}\nreward: {{min: 0, max: 1}}\narms: [{arms}]")
-        self.summary, self.seed, self.learned = Summary(), seed, 0
-        self.policy = self.published()
-
-    def published(self) -> CompiledPolicy:
-        event = build_policy(
-            self.charter, charter_revision=1, charter_digest="d", policy_version=self.learned + 1, occurred_at_us=0,
-            summaries=[self.summary],
-        )  # fmt: skip
-        return compile_policy(event)
-
-    def choose(self, round_: int, x: Array) -> int:
-        request = DecideRequest("default", "f", f"{self.seed}/{round_}")
-        return int(decide(self.policy, request, 0).arm.removeprefix("arm-"))
-
-    def learn(self, batch: list[tuple[Array, int, float]]) -> None:
-        for _, arm, reward in batch:
-            self.summary.add(self.learned, f"arm-{arm}", nano(reward))
-            self.learned += 1
-        self.policy = self.published()
 
 
 class LinTs:
@@ -120,9 +84,9 @@ def ours(name: str, *, rounds: int, every: int, seeds: int) -> dict[str, list[fl
         played = world(name, seed, rounds)
         if played.contextual:
             half_life = FORGOTTEN if name in CHANGING else None
-            made: dict[str, Default | LinTs] = {"flywheel lin_ts": LinTs(played, seed, half_life)}
+            made: dict[str, Chartered | LinTs] = {"flywheel lin_ts": LinTs(played, seed, half_life)}
         else:
-            made = {"flywheel default": Default(played, seed)}
+            made = {"flywheel default": Chartered(played.means.shape[1], seed)}
         for policy, learner in made.items():
             found.setdefault(policy, []).append(play(played, learner, every))
         print(f"  {name} seed {seed + 1}/{seeds}", file=sys.stderr, flush=True)

@@ -7,7 +7,8 @@ import pytest
 
 from flywheel.policy import Summary, nano
 from flywheel.policy.change import FALSE_CHANGE, KEPT_AFTER_CHANGE, changes, last_change
-from flywheel.policy.posterior import believed_evidence
+from flywheel.policy.moments import MomentSummary
+from flywheel.policy.posterior import believed_evidence, changes_of
 from flywheel.policy.summary import NANO
 from flywheel.testkit.changing_arms import RECORDED, charter_of, watch
 
@@ -21,6 +22,10 @@ def summary_of(*rewards_by_arm):
         for unit, reward in enumerate(rewards):
             summary.add(unit, arm, nano(float(reward)))
     return summary
+
+
+def believed(charter, summary):
+    return believed_evidence(charter, summary, changes_of(charter, summary, MomentSummary()))
 
 
 def test_the_likelihood_ratio_by_hand():
@@ -87,11 +92,11 @@ def test_without_a_change_hardly_ever_one_is_told(mean):
 def test_after_a_change_only_what_came_since_counts_and_others_keep_a_little():
     summary = summary_of([1.0] * 300 + [0.0] * 60, [0.5] * 360)
     since = changes(summary, RANGE)["a"].since
-    found = believed_evidence(charter_of(), summary)
+    found = believed(charter_of(), summary)
     assert found["a"].weight == 360 - since and abs(since - 300) <= 8
     assert found["b"].weight == pytest.approx(360 - since + KEPT_AFTER_CHANGE)
     assert found["b"].total / found["b"].weight == pytest.approx(0.5)
-    kept = believed_evidence(charter_of(", on_change: keep"), summary)
+    kept = believed(charter_of(", on_change: keep"), summary)
     assert kept["a"].weight == kept["b"].weight == 360
 
 

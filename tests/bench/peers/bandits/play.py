@@ -13,7 +13,7 @@ import numpy as np
 from mabwiser.mab import MAB, LearningPolicy
 from vowpalwabbit import Workspace
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[4] / "libs" / "testkit" / "src" / "flywheel" / "testkit"))
 from bandit_worlds import Array, World, play, world
 
 

@@ -18,11 +18,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from flywheel.policy.charter import Charter
 from flywheel.policy.propensity import Array
 from flywheel.policy.summary import NANO, Summary, span_bounds
 
@@ -30,7 +29,8 @@ FALSE_CHANGE = 0.01
 """Probability of telling a change of an arm in some 10,000 rewards without one."""
 KEPT_AFTER_CHANGE = 8.0
 """Outcomes that an arm's earlier rewards are worth after another arm changed."""
-_FEWEST = 8
+FEWEST = 8
+"""An arm with fewer than twice as many rewards is not asked whether it changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,20 @@ class Weighed(Protocol):
 
 
 Sums = TypeVar("Sums", bound=Weighed)
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
-def keep_after_changes(
-    charter: Charter, summary: Summary, weighed: Callable[[int], Mapping[str, Sums]]
-) -> Mapping[str, Sums]:
-    """Return what is believed of each arm: everything, or, where the charter forgets changes, what came after them.
+def keep_after_changes(found: Mapping[str, Change], weighed: Callable[[int], Mapping[str, Sums]]) -> Mapping[str, Sums]:
+    """Return what is believed of each arm: everything, or what came after changes.
 
     Of an arm that changed, what came before its last change is gone. When one arm changes others may have: of what
     came before the last change of any, at most ``KEPT_AFTER_CHANGE`` outcomes' worth is kept of each other arm.
 
     Args:
-        summary: tells where an arm changed.
+        found: the last change of each arm that changed.
         weighed: each arm's sums from a unit of time on, -1 for all of them.
     """
     everything = weighed(-1)
-    found = changes(summary, charter.reward_range) if charter.policy.on_change == "forget" else {}
     if not found:
         return everything
     newest = weighed(max(change.since for change in found.values()))
@@ -96,21 +94,33 @@ def changes(
     summary: Summary, reward_range: tuple[float, float], *, probability: float = FALSE_CHANGE
 ) -> dict[str, Change]:
     """Return the last change of each arm that changed."""
+    found = {
+        arm: last_change(rows, reward_range, probability=probability) for arm, rows in rows_by_arm(summary).items()
+    }
+    return {arm: change for arm, change in found.items() if change is not None}
+
+
+def rows_by_arm(summary: Summary) -> dict[str, list[tuple[int, int, int]]]:
+    """Return of each arm the first unit, count and sum in nano units of its spans, sorted by time."""
     by_arm: dict[str, list[tuple[int, int, int]]] = {}
     for span, arm, count, total, _ in summary.rows():
         by_arm.setdefault(arm, []).append((span_bounds(span)[0], count, total))
-    found = {arm: last_change(rows, reward_range, probability=probability) for arm, rows in by_arm.items()}
-    return {arm: change for arm, change in found.items() if change is not None}
+    return by_arm
 
 
 def last_change(
     rows: Sequence[tuple[int, int, int]], reward_range: tuple[float, float], *, probability: float = FALSE_CHANGE
 ) -> Change | None:
     """Return the last change in an arm's spans: first unit, count and sum in nano units, sorted by time."""
+    return last_of(rows, lambda later: _strongest(later, reward_range, probability))
+
+
+def last_of(rows: Sequence[Row], strongest: Callable[[Sequence[Row]], Change | None]) -> Change | None:
+    """Return the last change in rows that begin with a unit, sorted by it: the strongest, then that of what follows."""
     change: Change | None = None
     while True:
         start = 0 if change is None else next(i for i, row in enumerate(rows) if row[0] >= change.since)
-        later = _strongest(rows[start:], reward_range, probability)
+        later = strongest(rows[start:])
         if later is None:
             return change
         change = later
@@ -121,19 +131,11 @@ def _strongest(
 ) -> Change | None:
     """Return the change at the border with the largest likelihood ratio, where that passes the threshold."""
     low, high = reward_range
-    counts = np.cumsum([float(row[1]) for row in rows])
-    if len(rows) < 2 or counts[-1] < 2 * _FEWEST:
+    counts, ratio, first, second = _borders(rows, reward_range)
+    if len(rows) < 2 or counts[-1] < 2 * FEWEST:
         return None
-    sums = (np.cumsum([row[2] / NANO for row in rows]) - low * counts) / (high - low)
-    n, mean = float(counts[-1]), float(np.clip(sums[-1] / counts[-1], 0.0, 1.0))
-    before = np.maximum(counts[:-1], 1.0)
-    after = np.maximum(n - counts[:-1], 1.0)
-    first = np.clip(sums[:-1] / before, 0.0, 1.0)
-    second = np.clip((sums[-1] - sums[:-1]) / after, 0.0, 1.0)
-    ratio = before * _divergence(first, mean) + after * _divergence(second, mean)
-    ratio[(counts[:-1] < 1) | (n - counts[:-1] < 1)] = 0.0
     border = int(np.argmax(ratio))
-    threshold = math.log(n / probability)
+    threshold = math.log(float(counts[-1]) / probability)
     if ratio[border] <= threshold:
         return None
     width = high - low
@@ -144,6 +146,31 @@ def _strongest(
         before=low + width * float(first[border]),
         after=low + width * float(second[border]),
     )
+
+
+def likeliest_border(rows: Sequence[tuple[int, int, int]], reward_range: tuple[float, float]) -> int | None:
+    """Return the first unit after the border with the largest likelihood ratio, whether or not it tells a change; None
+    without a border. ``rows`` are as those of `last_change`."""
+    return rows[int(np.argmax(_borders(rows, reward_range)[1])) + 1][0] if len(rows) > 1 else None
+
+
+def _borders(
+    rows: Sequence[tuple[int, int, int]], reward_range: tuple[float, float]
+) -> tuple[Array, Array, Array, Array]:
+    """Return cumulative counts (n,) and of each border (n - 1,) the likelihood ratio and the means before and after, as
+    shares of the range."""
+    low, high = reward_range
+    counts = np.cumsum([float(row[1]) for row in rows])
+    sums = (np.cumsum([row[2] / NANO for row in rows]) - low * counts) / (high - low)
+    n = float(counts[-1]) if len(rows) else 0.0
+    mean = float(np.clip(sums[-1] / n, 0.0, 1.0)) if n else 0.0
+    before = np.maximum(counts[:-1], 1.0)
+    after = np.maximum(n - counts[:-1], 1.0)
+    first = np.clip(sums[:-1] / before, 0.0, 1.0)
+    second = np.clip((sums[-1:] - sums[:-1]) / after, 0.0, 1.0)
+    ratio = before * _divergence(first, mean) + after * _divergence(second, mean)
+    ratio[(counts[:-1] < 1) | (n - counts[:-1] < 1)] = 0.0
+    return counts, ratio, first, second
 
 
 def _divergence(p: Array, q: float) -> Array:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.policy.change import keep_after_changes
+from flywheel.policy.change import Change, keep_after_changes
 from flywheel.policy.charter import LINEAR_KINDS, Charter
 from flywheel.policy.contextual import ContextualKind, contextual_probabilities, squarecb_gamma
 from flywheel.policy.eligibility import Value
@@ -27,7 +27,6 @@ from flywheel.policy.linear import LinearArms, LinearBelief, LinearPrior, Moment
 from flywheel.policy.moments import MomentSummary, believe_scaled, scaling, weigh_moments
 from flywheel.policy.propensity import Array, Propensities
 from flywheel.policy.relatives import ArmPrior
-from flywheel.policy.summary import Summary
 
 _KINDS: Mapping[str, ContextualKind] = {
     "linear_thompson": "lin_ts",
@@ -122,12 +121,12 @@ def _unpacked(arm: Mapping[str, Any], size: int) -> LinearBelief:
 
 
 def believe_linear(
-    charter: Charter, summary: Summary, moments: MomentSummary, priors: Sequence[ArmPrior]
+    charter: Charter, changed: Mapping[str, Change], moments: MomentSummary, priors: Sequence[ArmPrior]
 ) -> dict[str, Any]:
     """Return the fields that a linear kind adds to its ``policy`` event.
 
     Args:
-        summary: the feature's sums without features, which tell where an arm changed.
+        changed: the last change of each arm that changed.
         moments: the sums with features; those with other features than the charter's must be left out.
         priors: what each arm is believed to earn at the mean context before its own outcomes.
     """
@@ -135,7 +134,7 @@ def believe_linear(
     records = spec.feature_records
     size = len(encoder_of(records).slots)
     low, high = charter.reward_range
-    found = _believed_moments(charter, summary, moments)
+    found = _believed_moments(charter, changed, moments)
     pooled = Moments.none(size)
     for name in sorted(found):
         pooled = pooled + found[name]
@@ -171,8 +170,8 @@ def mean_context(charter: Charter, moments: MomentSummary) -> tuple[int, ...]:
     return tuple(round(value * ONE / total[0]) for value in total)
 
 
-def _believed_moments(charter: Charter, summary: Summary, moments: MomentSummary) -> Mapping[str, Moments]:
-    """Return each arm's moments after forgetting and, where the charter says so, after changes."""
+def _believed_moments(charter: Charter, changed: Mapping[str, Change], moments: MomentSummary) -> Mapping[str, Moments]:
+    """Return each arm's moments after forgetting and after changes."""
     spec = charter.policy
 
     def weighed(since: int) -> Mapping[str, Moments]:
@@ -180,7 +179,7 @@ def _believed_moments(charter: Charter, summary: Summary, moments: MomentSummary
             moments, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s, since=since
         )
 
-    return keep_after_changes(charter, summary, weighed)
+    return keep_after_changes(changed, weighed)
 
 
 def unreadable(features: Sequence[int]) -> str | None:

@@ -113,12 +113,13 @@ def weigh_moments(
         counts, summary.newest, half_life_outcomes=half_life_outcomes, half_life_s=half_life_s, since=since
     ):
         for arm, sums in sorted(summary.spans[span].items()):
-            one = _moments(sums, weight)
+            one = moments_of(sums, weight)
             found[arm] = found[arm] + one if arm in found else one
     return found
 
 
-def _moments(sums: Cell, weight: float) -> Moments:
+def moments_of(sums: Cell, weight: float = 1.0) -> Moments:
+    """Return the moments of a cell, features in their own units and rewards as shares of the range."""
     scaled: Array = sums.astype(np.float64) * (weight / (ONE * ONE))
     rise = ONE / REWARD_ONE
     return Moments(float(scaled[0, 0]), scaled[:-1, :-1], scaled[:-1, -1] * rise, float(scaled[-1, -1]) * rise * rise)

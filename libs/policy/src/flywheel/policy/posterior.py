@@ -32,10 +32,11 @@ import numpy as np
 
 from flywheel.events import event_id
 from flywheel.policy.arm_spec import ArmSpec
-from flywheel.policy.change import keep_after_changes
+from flywheel.policy.change import Change, changes, keep_after_changes
 from flywheel.policy.charged import Choose, with_constraints
 from flywheel.policy.charter import Charter
 from flywheel.policy.contest import CONTEST_ERROR, shares_of_best
+from flywheel.policy.linear_change import linear_changes
 from flywheel.policy.linear_policy import believe_linear, compile_linear, mean_context
 from flywheel.policy.moments import MomentSummary
 from flywheel.policy.propensity import (
@@ -76,8 +77,12 @@ def build_policy(
     merged = Summary()
     for summary in summaries:
         merged.merge(summary)
+    with_features = MomentSummary()
+    for each in moments:
+        with_features.merge(each)
     spec = charter.policy
-    evidence = believed_evidence(charter, merged)
+    found_changes = changes_of(charter, merged, with_features)
+    evidence = believed_evidence(charter, merged, found_changes)
     arms = [_arm(arm) for arm in charter.policy_arms]
     found_by_arm = [evidence.get(arm.name, Evidence()) for arm in charter.policy_arms]
     priors = arm_priors(charter, found_by_arm)
@@ -102,10 +107,7 @@ def build_policy(
         "priors": _priors(charter, priors),
     }
     if spec.linear:
-        with_features = MomentSummary()
-        for each in moments:
-            with_features.merge(each)
-        event |= believe_linear(charter, merged, with_features, priors)
+        event |= believe_linear(charter, found_changes, with_features, priors)
         choose = _chosen_at_mean(charter, event, with_features)
     else:
         choose = partial(_chosen, event)
@@ -135,14 +137,23 @@ def _chosen_at_mean(
     return lambda places: partial(at_mean, places)
 
 
-def believed_evidence(charter: Charter, summary: Summary) -> Mapping[str, Evidence]:
-    """Return each arm's evidence after forgetting and, where the charter says so, after changes."""
+def changes_of(charter: Charter, summary: Summary, moments: MomentSummary) -> Mapping[str, Change]:
+    """Return the last change of each arm that changed; none where the charter keeps what came before."""
+    if charter.policy.on_change == "keep":
+        return {}
+    if charter.policy.linear:
+        return linear_changes(moments, summary, charter.reward_range)
+    return changes(summary, charter.reward_range)
+
+
+def believed_evidence(charter: Charter, summary: Summary, found: Mapping[str, Change]) -> Mapping[str, Evidence]:
+    """Return each arm's evidence after forgetting and after the changes found."""
     spec = charter.policy
 
     def weighed(since: int) -> Mapping[str, Evidence]:
         return weigh(summary, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s, since=since)
 
-    return keep_after_changes(charter, summary, weighed)
+    return keep_after_changes(found, weighed)
 
 
 def choice_probabilities(

@@ -1,4 +1,4 @@
-"""Simulated environments for `bench_regret.py` and the peers it is held against; needs numpy alone.
+"""Simulated environments for bandits and for the peers they are held against; this file needs numpy alone.
 
 A world is drawn whole from its seed: what every arm would have earned at every round. So every policy meets the same
 requests with the same luck, and differences are differences of policies.
@@ -13,7 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-ARMS, SIZE = 8, 10
+ARMS, SIZE, FEW = 8, 10, 4
+DELAY = 1000
+"""Rounds until a reward is told, in the worlds where it is late."""
+UNTOLD = 0.3
+"""Share of rewards that are never told, in the worlds where some are missing."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class World:
 
     @property
     def contextual(self) -> bool:
-        return self.contexts.shape[1] > 0
+        return bool(self.contexts.shape[1])
 
 
 class Learner(Protocol):
@@ -72,16 +76,34 @@ def _gradual(random: np.random.Generator, rounds: int) -> Array:
     return np.asarray(0.55 + 0.3 * np.sin(turn + phase))
 
 
-STATIONARY = ("rates", "close", "fifty_arms", "features", "features_late", "features_missing")
+def _linear(random: np.random.Generator, rounds: int) -> tuple[Array, Array]:
+    contexts = random.normal(size=(rounds, FEW))
+    contexts /= np.linalg.norm(contexts, axis=1, keepdims=True)
+    weights = random.normal(size=(ARMS, FEW))
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    return contexts, 0.5 + 0.4 * contexts @ weights.T
+
+
+STATIONARY = ("rates", "close", "fifty_arms", "late", "missing", "features", "features_late", "features_missing")
 CHANGING = ("recorded", "abrupt", "gradual", "features_abrupt")
 WORLDS = STATIONARY + CHANGING
+LINEAR = ("linear", "linear_late")
+"""Rewards linear in the features, as the theory of the linear kinds asks."""
+_STREAMS = {
+    "rates": 0, "late": 0, "missing": 0, "close": 1, "fifty_arms": 2, "features": 3, "features_late": 4,
+    "features_missing": 5, "recorded": 6, "abrupt": 7, "gradual": 8, "features_abrupt": 9, "linear": 10,
+    "linear_late": 10,
+}  # fmt: skip
+"""Worlds of one stream of randomness differ in what is told of the same rewards, so what that costs is paired."""
 
 
 def world(name: str, seed: int, rounds: int) -> World:
     """Return a world of ``rounds`` rounds; raise ``ValueError`` for an unknown name."""
-    random = np.random.default_rng([seed, WORLDS.index(name)])
+    if name not in _STREAMS:
+        raise ValueError(f"no world named {name}; there are {', '.join(_STREAMS)}")
+    random = np.random.default_rng([seed, _STREAMS[name]])
     contexts = np.empty((rounds, 0))
-    if name == "rates":
+    if name in ("rates", "late", "missing"):
         means = _rates(random.uniform(0.2, 0.8, ARMS), rounds)
     elif name == "close":
         means = _rates(random.permutation(np.linspace(0.85, 0.95, ARMS)), rounds)
@@ -94,21 +116,28 @@ def world(name: str, seed: int, rounds: int) -> World:
         means = _abrupt(random, rounds)
     elif name == "gradual":
         means = _gradual(random, rounds)
+    elif name in LINEAR:
+        contexts, means = _linear(random, rounds)
     else:
         contexts, means = _contextual(random, rounds, changes=2 if name == "features_abrupt" else 0)
     rewards = (random.random((rounds, 1)) < means).astype(float)
-    seen = random.random(rounds) >= (0.3 if name == "features_missing" else 0.0)
-    return World(name, contexts, np.asarray(means), rewards, seen, 1000 if name == "features_late" else 0)
+    seen = random.random(rounds) >= (UNTOLD if name.endswith("missing") else 0.0)
+    return World(name, contexts, np.asarray(means), rewards, seen, DELAY if name.endswith("late") else 0)
 
 
 def play(played: World, learner: Learner, every: int) -> float:
-    """Return the cumulative regret: expected reward lost to the best arm of each round. What is known by then is
-    learned in batches after each ``every`` rounds, as policies are published."""
+    """Return the cumulative regret of all rounds, see `regret_curve`."""
+    return float(regret_curve(played, learner, every)[-1])
+
+
+def regret_curve(played: World, learner: Learner, every: int) -> Array:
+    """Return the cumulative regret (T,) after each round: expected reward lost to the best arm of each round. What is
+    known by then is learned in batches after each ``every`` rounds, as policies are published."""
     waiting: list[tuple[int, Array, int, float]] = []
-    regret = 0.0
+    lost = np.empty(len(played.contexts))
     for t, x in enumerate(played.contexts):
         arm = learner.choose(t, x)
-        regret += float(played.means[t].max() - played.means[t, arm])
+        lost[t] = played.means[t].max() - played.means[t, arm]
         if played.seen[t]:
             waiting.append((t, x, arm, float(played.rewards[t, arm])))
         if t % every == every - 1:
@@ -116,4 +145,4 @@ def play(played: World, learner: Learner, every: int) -> float:
             waiting = waiting[len(known) :]
             if known:
                 learner.learn([(x, arm, reward) for _, x, arm, reward in known])
-    return regret
+    return np.cumsum(lost)
