@@ -35,26 +35,34 @@ class UseSummary(SpanSums[Cell]):
         if unit > self.newest:
             self.advance(unit)
         span = self.span_of(unit)
-        cell = self.spans.setdefault(span, {}).setdefault(arm, [0] * (1 + 3 * len(uses)))
-        # In place: this happens to every outcome.
+        arms = self.spans.get(span)
+        if arms is None:
+            arms = self.spans[span] = {}
+        cell = arms.get(arm)
+        if cell is None:
+            cell = arms[arm] = [0] * (1 + 3 * len(uses))
+        # In place, and without a call more than it takes: this happens to every outcome.
         cell[0] += sign
         place = 1
         for used in uses:
             if used is not None:
+                signed = sign * used
                 cell[place] += sign
-                cell[place + 1] += sign * used
-                cell[place + 2] += sign * used * used
+                cell[place + 1] += signed
+                cell[place + 2] += signed * used
             place += 3
-        self._leave_out(span, arm, cell)
+        if not cell[0]:
+            self._leave_out(span, arm, cell)
 
     def _put(self, span: int, arm: str, sums: Cell) -> None:
         arms = self.spans.setdefault(span, {})
         old = arms.get(arm)
         new = arms[arm] = list(sums) if old is None else [a + b for a, b in zip(old, sums, strict=True)]
-        self._leave_out(span, arm, new)
+        if not new[0]:
+            self._leave_out(span, arm, new)
 
     def _leave_out(self, span: int, arm: str, cell: Cell) -> None:
-        if not cell[0] and not any(cell):
+        if not any(cell):
             del self.spans[span][arm]
             if not self.spans[span]:
                 del self.spans[span]
