@@ -157,11 +157,31 @@ HELD = {
 """What the controller has in force for features of their own."""
 
 
+CHARGED = {"charged": "thompson_beta", "charged-by-context": "linear_thompson"}
+"""Features whose constraints charge an arm, with their kind."""
+
+
+def charged() -> list[dict[str, Any]]:
+    """Standings of a policy whose constraints charge the strong arm and hold the large one to exploring."""
+    return [
+        {"name": name, "charge": charge, "breaks": None, "unproven": unproven, "efficient": True, "dominated_by": [],
+         "measures": []}
+        for name, charge, unproven in (("strong", 0.1, None), ("cheap", 0.0, None), ("large", 0.0, "safety.leak"))
+    ]  # fmt: skip
+
+
+def strongest(events: dict[str, dict[str, Any]], feature: str) -> float:
+    """The largest share that the strong arm had of a feature's decisions with another arm beside it."""
+    logged = [dict(zip(e["arms"], e["propensities"], strict=True)) for e in events.values() if e["feature"] == feature]
+    return max(shares["strong"] for shares in logged if "cheap" in shares)
+
+
 async def test_http_grpc_and_in_process_decide_and_log_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = [*KINDS, "strict", "stale", "unknown", *HELD]
+    features = [*KINDS, "strict", "stale", "unknown", *CHARGED, *HELD]
     policies = [*(policy(kind) for kind in KINDS), policy("ucb1", feature="stale", stale_after_s=1.0)]
     policies.append(policy("linear_thompson", feature="strict", on_missing="default"))
     policies += [policy("thompson_beta", feature=feature) for feature in HELD]
+    policies += [policy(kind, feature=feature, standings=charged()) for feature, kind in CHARGED.items()]
     controls = [Record("default", feature, "controller", 1, 0, items) for feature, items in HELD.items()]
     asked = [(f"{feature}-{n}", feature, context) for feature in features for n, context in enumerate(CONTEXTS)]
     answers: dict[str, list[tuple[Any, ...]]] = {}
@@ -200,6 +220,8 @@ async def test_http_grpc_and_in_process_decide_and_log_alike(tmp_path: Path, mon
     assert under == {"disabled": "c1", "pinned": "c2", "paused": "c3+c4"}
     held = [event for event in facts["http"].values() if event["feature"] in HELD]
     assert not any(event["arm"] == "strong" or "strong" in event["arms"] for event in held)
+    for feature, kind in CHARGED.items():
+        assert strongest(facts["http"], feature) < strongest(facts["http"], kind)
 
 
 async def test_a_client_follows_new_policies_and_keeps_deciding_without_a_router(

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from flywheel.cli.candidates import CandidateInvalid, parse_shares
+from flywheel.cli.candidates import CandidateInvalid, from_event, parse_shares
 from flywheel.cli.logged_rows import MOST_LINE_BYTES, RowInvalid, read_row, read_value
 from flywheel.cli.main import cli
+from flywheel.policy import DecideRequest, compile_policy, decide
 
 MEANS = {"de": {"cheap": 0.3, "strong": 0.9}, "en": {"cheap": 0.8, "strong": 0.85}}
 TRUTH_STRONG = (0.9 + 0.85) / 2
@@ -124,6 +125,19 @@ def test_a_charter_decides_by_its_own_rules_and_one_that_learns_is_judged_on_the
     assert wrong.exit_code == 1 and "static.yaml:1: arms" in wrong.stderr
     static.write_text("{}", encoding="utf-8")
     assert "not a policy as" in whatif("--file", str(log), "--policy", str(static)).stderr
+
+
+def test_a_policy_that_constraints_charge_is_replayed_as_it_decided() -> None:
+    example = Path(__file__).parents[3] / "schemas/examples/policy/v4/within-bounds.json"
+    event = json.loads(example.read_text(encoding="utf-8"))
+    assert event["standings"][0]["charge"] > 0
+    made = decide(compile_policy(event), DecideRequest("acme", "support-answers", "r"), 0)
+    logged = dict(zip(made.arms, made.propensities, strict=True))
+    row = read_row(
+        json.dumps({"arm": made.arm, "reward": 1, "arms": made.arms, "propensities": made.propensities}).encode()
+    )
+    assert from_event(event)(row) == logged
+    assert from_event(event | {"standings": []})(row)["strong"] > 10 * logged["strong"]
 
 
 def test_bad_lines_are_named_and_skipped(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from flywheel.policy import (
 )
 from flywheel.policy.bounds import measures, uses_of
 from flywheel.policy.features import ONE
+from flywheel.policy.linear_policy import typical_contexts
 from flywheel.policy.moments import MomentSummary, outcome_vector
 from flywheel.policy.reward import Composition
 from flywheel.policy.uses import UseSummary
@@ -174,3 +175,27 @@ def test_propensities_of_any_arms_and_charges_add_up_and_keep_the_floor(mask, ex
 
 
 EVENT = published("{p95_latency_ms: 3000, usd_per_hour: 2, quality: {min: 0.3, strict: true}}")
+
+
+def test_typical_contexts_have_the_mean_and_the_spread_of_those_seen():
+    features = ", features: [{name: long, kind: flag}, {name: n, kind: number, low: 0, high: 1}]}"
+    text = TEXT.replace("CONSTRAINTS", "{}").replace("KIND", "linear_thompson").replace("cheap}", f"cheap{features}")
+    charter, moments = parse_charter(text), MomentSummary()
+    assert typical_contexts(charter, moments) == [compile_policy(built(charter, moments)).encode({})]
+    encode = compile_policy(built(charter, moments)).encode
+    seen = [encode({"long": n % 2 == 0, "n": (n % 7) / 7 if n % 5 else None}) for n in range(140)]
+    for number, features in enumerate(seen):
+        moments.add(1 << 20, "dear" if number % 3 else "cheap", outcome_vector(features, 0.5, (0.0, 1.0)))
+    found = np.array(typical_contexts(charter, moments))
+    assert found.mean(axis=0) == pytest.approx(np.mean(seen, axis=0))
+    # One 4096th of a deviation is added in each direction, so that a slot that never varied makes no trouble.
+    expected = np.cov(np.array(seen).T, bias=True)[1:, 1:] + np.eye(len(seen[0]) - 1)
+    assert np.cov(found.T, bias=True)[1:, 1:] == pytest.approx(expected, rel=1e-6, abs=1e-3)
+    assert set(np.round(found[:, 1])) == {0.0, ONE}
+
+
+def built(charter, moments):
+    return build_policy(
+        charter, charter_revision=1, charter_digest="d", policy_version=1, occurred_at_us=0, summaries=[],
+        moments=[moments],
+    )  # fmt: skip

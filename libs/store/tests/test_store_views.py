@@ -176,3 +176,30 @@ def test_the_engine_inside_a_service_bounds_its_caches_and_lets_old_parts_go(dat
     assert caches == [(176 << 20,)]
     kept_s = "SELECT toUInt32(value) FROM system.merge_tree_settings WHERE name = 'old_parts_lifetime'"
     assert database.query(kept_s).result_rows == [(120,)]
+
+
+def test_the_frontier_is_of_the_newest_policy_a_row_for_each_measure(database: Any) -> None:
+    def standing(
+        name: str, measures: list[tuple[str, float, float, float, float]], breaks: str | None
+    ) -> tuple[Any, ...]:
+        return name, 0.25, breaks, None, breaks is None, ["a"] if breaks else [], measures
+
+    quality, money = ("quality", 40.0, 0.8, 0.7, 0.9), ("cost_usd", 40.0, 0.01, 0.009, 0.011)
+    rows = [("a", [quality, money], None), ("b", [quality], "safety.leak")]
+    arm = ("m", None, None, {}, [], True, 40.0, 0.8, 0.01, 32.0, 8.0, 0.0)
+    base = {"project": "acme", "feature": "front", "occurred_at": HOUR, "kind": "thompson_beta", "default_arm": "a"}
+    arms = [(name, *arm, share) for name, share in (("a", 0.9), ("b", 0.1))]
+    newest = {**base, "policy_version": 9, "arms": arms, "standings": [standing(*row) for row in rows]}
+    insert(database, "policies", [newest, {**newest, "policy_version": 3, "standings": []}])
+    try:
+        found = database.query(
+            "SELECT arm, propensity, measure, mean, low, high, efficient, dominated_by, charge, breaks, unproven"
+            " FROM v_frontier WHERE feature = 'front' ORDER BY arm, measure DESC"
+        ).result_rows
+        assert [tuple(row) for row in found] == [
+            ("a", 0.9, "quality", 0.8, 0.7, 0.9, True, [], 0.25, None, None),
+            ("a", 0.9, "cost_usd", 0.01, 0.009, 0.011, True, [], 0.25, None, None),
+            ("b", 0.1, "quality", 0.8, 0.7, 0.9, False, ["a"], 0.25, "safety.leak", None),
+        ]
+    finally:
+        database.command("TRUNCATE TABLE policies")

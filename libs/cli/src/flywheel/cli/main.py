@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "tail": "topics",
     "dlq": "letters",
     "policy": "policies",
+    "frontier": "frontier",
     "charter": "charters",
     "budget": "budgets",
     "control": "controls",

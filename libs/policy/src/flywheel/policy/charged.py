@@ -62,7 +62,11 @@ class OwnCharges:
 
 
 def with_constraints(
-    charter: Charter, event: dict[str, Any], uses: UseSummary, choose: Callable[[Sequence[int]], Choose]
+    charter: Charter,
+    event: dict[str, Any],
+    uses: UseSummary,
+    choose: Callable[[Sequence[int]], Choose],
+    expected: Callable[[Sequence[int]], Choose],
 ) -> Propensities:
     """Add ``prices`` and ``standings`` to a ``policy`` event, take arms out that break a floor, and return the
     probabilities of the arms that serve, in order.
@@ -71,6 +75,7 @@ def with_constraints(
         event: the event with all arms' beliefs.
         uses: sums of the charter's own measures.
         choose: the kind's probabilities over the arms at some places.
+        expected: likewise, in the mean over contexts, by which use is expected.
     """
     arms: list[dict[str, Any]] = event["arms"]
     spec, names = charter.policy, measures(charter.constraints)
@@ -88,7 +93,10 @@ def with_constraints(
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     own = OwnCharges((0.0,) * len(arms), sum(1 << n for n, each in enumerate(found) if each.unproven))
     chosen = choose(places)
-    prices = _prices(charter, uses, [arms[place]["name"] for place in places], _within(chosen, own, places))
+    bounds = () if spec.kind == "static" or not places else priced_bounds(charter.constraints)  # shares know no reward
+    asked = demands(bounds, names, uses, [arms[place]["name"] for place in places])
+    low, high = charter.reward_range
+    prices = solve(asked, _within(expected(places), own, places), high - low) if asked else []
     charged = dict(zip(places, charges([p.demand for p in prices], [p.price for p in prices]), strict=False))
     event["prices"] = [_price_record(price) for price in prices]
     event["standings"] = [
@@ -109,17 +117,6 @@ def with_constraints(
 
 def _within(chosen: Choose, own: OwnCharges, places: Sequence[int]) -> Callable[[tuple[float, ...]], Sequence[float]]:
     return lambda charged: chosen(own.over(places, charged)).values
-
-
-def _prices(
-    charter: Charter, uses: UseSummary, arms: Sequence[str], chosen: Callable[[tuple[float, ...]], Sequence[float]]
-) -> list[Price]:
-    """Return the prices of the charter's constraints; none of a kind that knows no reward."""
-    bounds = priced_bounds(charter.constraints)
-    if not bounds or not arms or charter.policy.kind == "static":
-        return []
-    low, high = charter.reward_range
-    return solve(demands(bounds, measures(charter.constraints), uses, arms), chosen, high - low)
 
 
 def _price_record(price: Price) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import hadamard
 
 from flywheel.policy.change import Change, keep_after_changes
 from flywheel.policy.charter import LINEAR_KINDS, Charter
@@ -58,12 +60,12 @@ class LinearPolicy:
         """Return the encoded context (d,) in units of 2⁻¹²: what is logged, and decided at."""
         return self.encoder.encode(context)
 
-    def scores(self, features: Sequence[int]) -> tuple[Array, Array]:
+    def scores(self, features: Sequence[float]) -> tuple[Array, Array]:
         """Return mean and standard deviation (K,) of every arm's expected reward, in units of reward."""
         return self.arms.scores(np.array(features, dtype=np.float64))
 
     def probabilities(
-        self, features: Sequence[int], places: Sequence[int], charges: Sequence[float] = ()
+        self, features: Sequence[float], places: Sequence[int], charges: Sequence[float] = ()
     ) -> Propensities:
         """Return the probability of each of the arms at ``places``, all eligible, the floor mixed in; ``charges``: what
         choosing each of them is charged, in reward, where money has a price."""
@@ -161,13 +163,37 @@ def believe_linear(
 
 def mean_context(charter: Charter, moments: MomentSummary) -> tuple[int, ...]:
     """Return the mean of the encoded contexts learned from, forgetting aside; the empty context where none is."""
-    total: Array | None = None
+    total = _context_sums(moments)
+    if total is None:
+        return encoder_of(charter.policy.feature_records).encode({})
+    return tuple(round(value * ONE / total[0, 0]) for value in total[0])
+
+
+def typical_contexts(charter: Charter, moments: MomentSummary) -> list[Sequence[float]]:
+    """Return some contexts that together have the mean and the covariance of those learned from, forgetting aside.
+
+    They lie a deviation to either side of the mean in each direction, as the rows of a Hadamard matrix (Sylvester,
+    1867) have it, of which any two columns are orthogonal: of a flag that is set half the time, set and not set.
+    """
+    total = _context_sums(moments)
+    if total is None or len(total) < 2:
+        return [mean_context(charter, moments)]
+    products = np.array(total / total[0, 0], dtype=np.float64) * (ONE * ONE)
+    mean = products[0] / ONE
+    spread = products[1:, 1:] - np.outer(mean[1:], mean[1:])
+    root = np.linalg.cholesky(spread + np.eye(len(spread)))  # a slot that never varied: by one 4096th
+    signs = hadamard(1 << len(spread).bit_length())[:, 1 : len(mean)]
+    return [(ONE, *row) for row in (mean[1:] + signs @ root.T).tolist()]
+
+
+def _context_sums(moments: MomentSummary) -> NDArray[np.object_] | None:
+    """Return ``Σ x x'`` of the encoded contexts of all arms, None without any."""
+    total: NDArray[np.object_] | None = None
     for arms in moments.spans.values():
         for sums in arms.values():
-            total = sums[0, :-1].astype(object) if total is None else total + sums[0, :-1].astype(object)
-    if total is None or not total[0]:
-        return encoder_of(charter.policy.feature_records).encode({})
-    return tuple(round(value * ONE / total[0]) for value in total)
+            own = sums[:-1, :-1].astype(object)
+            total = own if total is None else total + own
+    return None if total is None or not total[0, 0] else total
 
 
 def _believed_moments(charter: Charter, changed: Mapping[str, Change], moments: MomentSummary) -> Mapping[str, Moments]:

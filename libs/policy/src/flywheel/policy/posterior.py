@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,13 @@ from flywheel.policy.charged import Choose, with_constraints
 from flywheel.policy.charter import Charter
 from flywheel.policy.contest import CONTEST_ERROR, shares_of_best
 from flywheel.policy.linear_change import linear_changes
-from flywheel.policy.linear_policy import believe_linear, compile_linear, mean_context
+from flywheel.policy.linear_policy import (
+    LinearPolicy,
+    believe_linear,
+    compile_linear,
+    mean_context,
+    typical_contexts,
+)
 from flywheel.policy.moments import MomentSummary
 from flywheel.policy.propensity import (
     BetaPosterior,
@@ -108,13 +114,16 @@ def build_policy(
     }
     if spec.linear:
         event |= believe_linear(charter, found_changes, with_features, priors)
-        choose = _chosen_at_mean(charter, event, with_features)
+        linear = compile_linear(event)  # as whoever decides will read it
+        assert linear is not None
+        choose = partial(_chosen_by_context, linear, [mean_context(charter, with_features)])
+        expected = partial(_expected_by_context, charter, linear, with_features)
     else:
-        choose = partial(_chosen, event)
+        choose = expected = partial(_chosen, event)
     used = UseSummary()
     for of_shard in uses:
         used.merge(of_shard)
-    found = with_constraints(charter, event, used, choose)
+    found = with_constraints(charter, event, used, choose, expected)
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     for place, propensity in zip(places, found.values, strict=True):
         arms[place]["propensity"] = propensity
@@ -128,13 +137,23 @@ def _chosen(event: Mapping[str, Any], places: Sequence[int]) -> Choose:
     )
 
 
-def _chosen_at_mean(
-    charter: Charter, event: Mapping[str, Any], moments: MomentSummary
-) -> Callable[[Sequence[int]], Choose]:
-    linear = compile_linear(event)  # as whoever decides will read it
-    assert linear is not None
-    at_mean = partial(linear.probabilities, mean_context(charter, moments))
-    return lambda places: partial(at_mean, places)
+def _expected_by_context(
+    charter: Charter, linear: LinearPolicy, moments: MomentSummary, places: Sequence[int]
+) -> Choose:
+    return _chosen_by_context(linear, typical_contexts(charter, moments), places)
+
+
+def _chosen_by_context(linear: LinearPolicy, contexts: Sequence[Sequence[float]], places: Sequence[int]) -> Choose:
+    """Return the mean of the probabilities over some contexts."""
+
+    def chosen(charges: tuple[float, ...]) -> Propensities:
+        found = [linear.probabilities(context, places, charges) for context in contexts]
+        if len(found) == 1:
+            return found[0]
+        values = np.mean([each.values for each in found], axis=0)
+        return Propensities(tuple(values.tolist()), max(each.error for each in found))
+
+    return chosen
 
 
 def changes_of(charter: Charter, summary: Summary, moments: MomentSummary) -> Mapping[str, Change]:

@@ -106,14 +106,14 @@ def _hourly(bound: PricedBound, place: int, summary: UseSummary, uses: tuple[flo
         return None
     since, until = span_bounds(closed[0])[0], span_bounds(closed[-1])[1]
     hours = {half_life: _weight(since, until, until, half_life) * _UNIT_S / 3600 for half_life in _RATES}
-    rates, lately = [], Evidence()
+    counted, rates, lately = [], [], Evidence()
     for half_life in _RATES:
         weights = {span: _mean_weight(span, until, half_life) for span in closed}
         requests = sum(weights[span] * sums[0] for span in closed for sums in summary.spans[span].values())
+        counted.append(requests)
         rates.append(requests / hours[half_life])
         lately = _over(summary, place, weights)
-    # A rate that rises must not be underestimated; one that falls soon shows as money that is left.
-    rate = max(rates)
+    rate = rates[0] if counted[0] >= _ENOUGH else rates[1]
     owed_an_hour = lately.total - bound.most * hours[HALF_LIFE_S]
     target = _target(bound.most, owed_an_hour / (_PAID_BACK * HALF_LIFE_S / 3600 / math.log(2)))
     used = lately.total / lately.weight if lately.weight > 0 else 0.0
@@ -121,7 +121,9 @@ def _hourly(bound: PricedBound, place: int, summary: UseSummary, uses: tuple[flo
 
 
 _RATES: Final = (HALF_LIFE_S / 4, HALF_LIFE_S)
-"""Half-lives, in seconds, of the rates of requests of which the larger counts; what is owed has the last."""
+"""Half-lives, in seconds, of the rate of requests: of the last quarter hour where it has ``_ENOUGH``, else of the last
+hour, which is also that of what is owed."""
+_ENOUGH: Final = 50.0
 
 
 def _target(most: float, owed: float) -> float:
