@@ -666,6 +666,18 @@ class ArmStanding(EventModel):
     measures: tuple[ArmMeasure, ...] = ()
 
 
+class ArmTrial(EventModel):
+    """How an arm of an experiment stands against the others."""
+
+    name: str
+    outcomes: float
+    mean: float
+    beaten_by: str | None = None
+    log_evidence: float
+    needed: float
+    out: bool
+
+
 class Policy(EventModel):
     """What is believed of a feature's arms and how the next one is chosen. Compacted: the newest version wins."""
 
@@ -693,6 +705,8 @@ class Policy(EventModel):
     priors: tuple[ArmPrior, ...] = ()
     prices: tuple[ConstraintPrice, ...] = ()
     standings: tuple[ArmStanding, ...] = ()
+    trials: tuple[ArmTrial, ...] = ()
+    contexts: tuple[float, ...] = ()
 
 
 class Reprice(EventModel):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from flywheel.policy.bounds import floors, measures, priced_bounds
 from flywheel.policy.charter import Charter
+from flywheel.policy.experiment import KINDS_BY_SHARES
 from flywheel.policy.prices import Price, charges, demands, solve
 from flywheel.policy.propensity import Propensities
 from flywheel.policy.standings import known_measures, standings
@@ -116,7 +117,7 @@ def _prices(
 ) -> list[Price]:
     """Return the prices of the charter's constraints; none of a kind that knows no reward."""
     bounds = priced_bounds(charter.constraints)
-    if not bounds or not arms or charter.policy.kind == "static":
+    if not bounds or not arms or charter.policy.kind in KINDS_BY_SHARES:
         return []
     low, high = charter.reward_range
     return solve(demands(bounds, measures(charter.constraints), uses, arms), chosen, high - low)
