@@ -49,15 +49,8 @@ def _played(rates: Sequence[float], runs: int, most: int) -> list[Decided]:
 def _better(name: str, rates: Sequence[float], runs: int) -> None:
     found = _played(rates, runs, most=20_000)
     wrong = sum(one.winner not in (0, None) for one in found)
-    peeked = looked_at(rates, runs, most=4000)
     shown = ", ".join(f"{rate:.2f}" for rate in rates)
-    note = f"rates {shown}, a look every {EVERY} outcomes; {wrong} of {runs} runs, 95 % below {_upper(wrong, runs)} %"
-    write(
-        Result(
-            f"experiment_wrong_{name}", 100 * wrong / runs, "% of runs", 100 * peeked,
-            "a z-test looked at as often, %", COMMAND, note,
-        )
-    )  # fmt: skip
+    _wrong(f"experiment_wrong_{name}", f"rates {shown}", wrong, runs, looked_at(rates, runs, most=4000))
     after = np.array([one.after for one in found if one.winner == 0], dtype=np.float64)
     low, high = np.quantile(after, [0.1, 0.9])
     undecided = sum(one.winner is None for one in found)
@@ -72,14 +65,17 @@ def _better(name: str, rates: Sequence[float], runs: int) -> None:
 
 def _alike(runs: int, most: int) -> None:
     wrong = sum(one.winner is not None for one in _played(ALIKE, runs, most))
-    peeked = looked_at(ALIKE, runs, most)
-    note = f"two arms at {ALIKE[0]}, a look every {EVERY} of {most} outcomes; 95 % below {_upper(wrong, runs)} %"
-    write(
-        Result(
-            "experiment_wrong_alike", 100 * wrong / runs, "% of runs", 100 * peeked,
-            "a z-test looked at as often, %", COMMAND, note,
-        )
-    )  # fmt: skip
+    _wrong(
+        "experiment_wrong_alike", f"two arms at {ALIKE[0]}, {most} outcomes", wrong, runs, looked_at(ALIKE, runs, most)
+    )
+
+
+def _wrong(name: str, world: str, wrong: int, runs: int, peeked: float) -> None:
+    note = (
+        f"{world}, a look every {EVERY}: {wrong} of {runs} runs, 95 % below {_upper(wrong, runs)} %; "
+        f"a z-test looked at as often: {peeked:.1%}"
+    )
+    write(Result(name, 100 * wrong / runs, "% of runs", 100 * ERROR, "promised, at most %", COMMAND, note))
 
 
 def _upper(wrong: int, runs: int) -> str:

@@ -250,6 +250,8 @@ class Charter(EventModel):
     revision: Long
     charter_yaml: str
     digest: str
+    by: str = ""
+    forced: str = ""
 
 
 class ControlItem(EventModel):

@@ -133,7 +133,8 @@ class PolicySpec(Declared):
 
     The linear kinds expect of each arm a reward linear in ``features``. ``scale``: how many standard deviations of
     belief ``linear_thompson`` draws with and ``linear_ucb`` adds; ``gamma``: how soon ``squarecb`` leaves arms behind.
-    ``error``: probability that an ``experiment`` ever takes a best arm out.
+    ``error``: probability that an ``experiment`` ever takes a best arm out. ``go_live``: other arms or another policy
+    are published at once, or where they are proven to earn more than the running charter (``better``).
     ``on_missing``: a request without a declared feature is decided with it encoded as missing, or by the default arm.
     """
 
@@ -150,6 +151,7 @@ class PolicySpec(Declared):
     scale: Number = Field(1.0, gt=0, le=10)
     gamma: Number = Field(10.0, gt=0, le=1e6)
     error: Number = Field(0.05, ge=1e-6, le=0.5)
+    go_live: Literal["at_once", "better"] = "at_once"
 
     @model_validator(mode="after")
     def _features_fit(self) -> Self:
