@@ -680,6 +680,16 @@ class ArmTrial(EventModel):
     out: bool
 
 
+class ArmDiversity(EventModel):
+    """How alike an arm's answers are."""
+
+    name: str
+    requests: float
+    spread: float
+    others: float
+    charge: float
+
+
 class Policy(EventModel):
     """What is believed of a feature's arms and how the next one is chosen. Compacted: the newest version wins."""
 
@@ -708,6 +718,7 @@ class Policy(EventModel):
     prices: tuple[ConstraintPrice, ...] = ()
     standings: tuple[ArmStanding, ...] = ()
     trials: tuple[ArmTrial, ...] = ()
+    diversity: tuple[ArmDiversity, ...] = ()
     contexts: tuple[float, ...] = ()
 
 

@@ -63,7 +63,11 @@ class OwnCharges:
 
 
 def with_constraints(
-    charter: Charter, event: dict[str, Any], uses: UseSummary, choose: Callable[[Sequence[int]], Choose]
+    charter: Charter,
+    event: dict[str, Any],
+    uses: UseSummary,
+    choose: Callable[[Sequence[int]], Choose],
+    alike: Mapping[str, float],
 ) -> Propensities:
     """Add ``prices`` and ``standings`` to a ``policy`` event, take arms out that break a floor, and return the
     probabilities of the arms that serve, in order.
@@ -72,6 +76,7 @@ def with_constraints(
         event: the event with all arms' beliefs.
         uses: sums of the charter's own measures.
         choose: the kind's probabilities over the arms at some places.
+        alike: what arms are charged already, by name, as their answers are alike.
     """
     arms: list[dict[str, Any]] = event["arms"]
     spec, names = charter.policy, measures(charter.constraints)
@@ -87,7 +92,8 @@ def with_constraints(
     for arm, standing in zip(arms, found, strict=True):
         arm["enabled"] = arm["enabled"] and standing.breaks is None
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
-    own = OwnCharges((0.0,) * len(arms), sum(1 << n for n, each in enumerate(found) if each.unproven))
+    before = tuple(alike.get(arm["name"], 0.0) for arm in arms)
+    own = OwnCharges(before, sum(1 << n for n, each in enumerate(found) if each.unproven))
     chosen = choose(places)
     prices = _prices(charter, uses, [arms[place]["name"] for place in places], _within(chosen, own, places))
     charged = dict(zip(places, charges([p.demand for p in prices], [p.price for p in prices]), strict=False))
@@ -95,7 +101,7 @@ def with_constraints(
     event["standings"] = [
         {
             "name": standing.arm,
-            "charge": charged.get(place, 0.0),
+            "charge": charged.get(place, 0.0) + before[place],
             "breaks": standing.breaks,
             "unproven": standing.unproven,
             "efficient": standing.efficient,

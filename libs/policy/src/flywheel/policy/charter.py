@@ -17,9 +17,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.bounds import SUMS_OF_MEASURE, Limit, constraint_problem, measures
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
-from flywheel.policy.experiment import experiment_problem
+from flywheel.policy.experiment import KINDS_BY_SHARES, experiment_problem
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
-from flywheel.policy.proxies import MOST_PROXIES, ProxySpec, proxy_problem
+from flywheel.policy.proxies import LEAST_KEPT, MOST_PROXIES, ProxySpec, proxy_problem
 from flywheel.policy.service_level import MOST_LEVELS, ServiceLevel, level_problem
 from flywheel.policy.tuning import LEAST_FLOOR, TuneSpec, tuning_problem
 
@@ -135,6 +135,7 @@ class PolicySpec(Declared):
     belief ``linear_thompson`` draws with and ``linear_ucb`` adds; ``gamma``: how soon ``squarecb`` leaves arms behind.
     ``error``: probability that an ``experiment`` ever takes a best arm out. ``go_live``: other arms or another policy
     are published at once, or where they are proven to earn more than the running charter (``better``).
+    ``diversity``: reward charged to an arm that answers everything alike, see ``flywheel.policy.diversity``.
     ``on_missing``: a request without a declared feature is decided with it encoded as missing, or by the default arm.
     """
 
@@ -152,6 +153,7 @@ class PolicySpec(Declared):
     gamma: Number = Field(10.0, gt=0, le=1e6)
     error: Number = Field(0.05, ge=1e-6, le=0.5)
     go_live: Literal["at_once", "better"] = "at_once"
+    diversity: Number = Field(0.0, ge=0, le=1000)
 
     @model_validator(mode="after")
     def _features_fit(self) -> Self:
@@ -161,6 +163,12 @@ class PolicySpec(Declared):
             raise ValueError(f"policy.features: {self.kind} looks at none; linear_thompson does")
         if self.prior.shared and self.kind not in KINDS_WITH_PRIOR:
             raise ValueError(f"policy.prior: {self.kind} has none to share; thompson has")
+        if self.kind in KINDS_BY_SHARES and self.diversity > 0:
+            raise ValueError(f"policy.diversity: {self.kind} chooses by shares, whatever an arm is charged")
+        if self.diversity > 0 and self.most_outcomes < LEAST_KEPT:
+            raise ValueError(
+                f"policy.diversity: half_life leaves {self.most_outcomes:.0f} outcomes, and {LEAST_KEPT} are needed"
+            )
         if self.kind == "experiment" and self.half_life is not None:
             raise ValueError("policy.half_life: an experiment's proof forgets nothing; on_change: forget drops changes")
         try:

@@ -38,9 +38,10 @@ from flywheel.policy.change import keep_after_changes
 from flywheel.policy.charged import Choose, with_constraints
 from flywheel.policy.charter import Charter
 from flywheel.policy.contest import CONTEST_ERROR, shares_of_best
+from flywheel.policy.diversity import Diversity, diversities
 from flywheel.policy.experiment import KINDS_BY_SHARES, Trial, trials
 from flywheel.policy.linear_policy import believe_linear, compile_linear, mean_context
-from flywheel.policy.moments import MomentSummary
+from flywheel.policy.moments import MomentSummary, weigh_moments
 from flywheel.policy.propensity import (
     BetaPosterior,
     NormalPosterior,
@@ -70,11 +71,13 @@ def build_policy(
     summaries: Iterable[Summary],
     moments: Sequence[MomentSummary] = (),
     uses: Iterable[UseSummary] = (),
+    lengths: Iterable[MomentSummary] = (),
 ) -> dict[str, Any]:
     """Return the ``policy`` event: each arm's belief, and its propensity when every enabled arm is eligible.
 
     ``moments``: the same outcomes with their features, of the charter's own encoding; only linear kinds look at them.
-    ``uses``: what requests used of the charter's own measures, for its constraints and the front.
+    ``uses``: what requests used of the charter's own measures, for its constraints and the front. ``lengths``: of
+    answers (``flywheel.policy.proxies.length_vector``), for its ``diversity``.
     """
     merged = Summary()
     for summary in summaries:
@@ -88,6 +91,7 @@ def build_policy(
     _open(charter, arms, merged, evidence)
     found_out = _trials(charter, evidence)
     _share(arms, found_out)
+    answers = _diversities(charter, lengths)
     event = {
         "event_id": event_id("policy", charter.project, charter.feature, policy_version),
         "project": charter.project,
@@ -106,6 +110,7 @@ def build_policy(
         "context": list(charter.context),
         "priors": _priors(charter, priors),
         "trials": [_trial(each) for each in found_out],
+        "diversity": [_diversity(each) for each in answers],
         "contexts": [],
     }
     if spec.linear:
@@ -119,7 +124,7 @@ def build_policy(
     used = UseSummary()
     for of_shard in uses:
         used.merge(of_shard)
-    found = with_constraints(charter, event, used, choose)
+    found = with_constraints(charter, event, used, choose, {each.arm: each.charge for each in answers})
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     for place, propensity in zip(places, found.values, strict=True):
         arms[place]["propensity"] = propensity
@@ -272,6 +277,24 @@ def _open(charter: Charter, arms: list[dict[str, Any]], summary: Summary, eviden
         for arm in arms:
             if arm["name"] in spec.names():
                 arm["enabled"] = arm["enabled"] and arm["name"] in opened
+
+
+def _diversities(charter: Charter, lengths: Iterable[MomentSummary]) -> list[Diversity]:
+    spec = charter.policy
+    if spec.diversity <= 0:
+        return []
+    merged = MomentSummary()
+    for of_shard in lengths:
+        merged.merge(of_shard)
+    found = weigh_moments(merged, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s)
+    return diversities(found, [arm.name for arm in charter.policy_arms], most=spec.diversity)
+
+
+def _diversity(found: Diversity) -> dict[str, Any]:
+    return {
+        "name": found.arm, "requests": found.requests, "spread": found.spread, "others": found.others,
+        "charge": found.charge,
+    }  # fmt: skip
 
 
 def _trials(charter: Charter, evidence: Mapping[str, Evidence]) -> list[Trial]:

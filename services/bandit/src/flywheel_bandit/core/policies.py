@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from flywheel.policy import build_policy
+from flywheel.policy.proxies import LENGTH
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
 from flywheel_bandit.core.alerts import About, Said, tell
 from flywheel_bandit.core.charters import (
@@ -25,7 +26,7 @@ from flywheel_bandit.core.charters import (
     row_of,
 )
 from flywheel_bandit.core.divergence import proxies_firing, proxy_ended
-from flywheel_bandit.core.learned import moments_of, summary_of, uses_of
+from flywheel_bandit.core.learned import moments_of, pairs_of, summary_of, uses_of
 from flywheel_bandit.core.winners import WINNER, winner_firing, winner_revoked
 
 CHARTERS_TOPIC = "charters"
@@ -104,6 +105,7 @@ def _publish(key: str, state: StateView) -> list[Output]:
         summaries=[summary_of(summary) for summary in alike],
         moments=[moments_of(summary) for summary in alike if _same_features(summary, known)],
         uses=[uses_of(summary) for summary in alike if _same_measures(summary, known)],
+        lengths=[pairs_of(summary, LENGTH, LENGTH) for summary in found],
     )
 
     def ended(about: About) -> Said:

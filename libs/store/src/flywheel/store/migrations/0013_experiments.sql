@@ -1,8 +1,9 @@
--- How the arms of an experiment stand, and the contexts that linear policies learned from.
+-- How the arms of an experiment stand, how alike answers are, and the contexts that linear policies learned from.
 
 ALTER TABLE policies
     ADD COLUMN IF NOT EXISTS trials Array(Tuple(name String, outcomes Float64, mean Float64, beaten_by Nullable(String), log_evidence Float64, needed Float64, out Bool)) COMMENT 'Standing of each enabled arm of an experiment, in the order of arms; empty for other kinds.' AFTER standings,
-    ADD COLUMN IF NOT EXISTS contexts Array(Float64) COMMENT 'Mean of x x\' over the encoded contexts x that the linear kinds learned from, after forgetting: lower triangle, row by row; empty before any and for other kinds.' AFTER trials;
+    ADD COLUMN IF NOT EXISTS diversity Array(Tuple(name String, requests Float64, spread Float64, others Float64, charge Float64)) COMMENT 'How alike the answers of an arm are, and what it is charged for it; arms with too few requests are left out, and all where the charter asks for no diversity.' AFTER trials,
+    ADD COLUMN IF NOT EXISTS contexts Array(Float64) COMMENT 'Mean of x x\' over the encoded contexts x that the linear kinds learned from, after forgetting: lower triangle, row by row; empty before any and for other kinds.' AFTER diversity;
 
 CREATE OR REPLACE VIEW v_policies (
     event_id String COMMENT 'Hash of project, feature and version.',
@@ -30,6 +31,7 @@ CREATE OR REPLACE VIEW v_policies (
     prices Array(Tuple(constraint String, measure String, price Float64, bound Float64, target Float64, expected Float64, used Float64, requests_per_hour Float64)) COMMENT 'Constraints of the charter that have a price; empty where it declares none.',
     standings Array(Tuple(name String, charge Float64, breaks Nullable(String), unproven Nullable(String), efficient Bool, dominated_by Array(String), measures Array(Tuple(measure String, weight Float64, mean Float64, low Float64, high Float64)))) COMMENT 'An arm each, in the order of arms; empty in policies from before they were kept.',
     trials Array(Tuple(name String, outcomes Float64, mean Float64, beaten_by Nullable(String), log_evidence Float64, needed Float64, out Bool)) COMMENT 'Standing of each enabled arm of an experiment, in the order of arms; empty for other kinds.',
+    diversity Array(Tuple(name String, requests Float64, spread Float64, others Float64, charge Float64)) COMMENT 'How alike the answers of an arm are, and what it is charged for it; arms with too few requests are left out, and all where the charter asks for no diversity.',
     contexts Array(Float64) COMMENT 'Mean of x x\' over the encoded contexts x that the linear kinds learned from, after forgetting: lower triangle, row by row; empty before any and for other kinds.',
     k_topic LowCardinality(String) COMMENT 'Kafka topic the row came from.',
     k_partition Int32 COMMENT 'Kafka partition.',
@@ -64,6 +66,7 @@ AS SELECT
     prices,
     standings,
     trials,
+    diversity,
     contexts,
     k_topic,
     k_partition,
