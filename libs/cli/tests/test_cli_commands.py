@@ -75,6 +75,20 @@ def by_context() -> dict[str, Any]:
     )  # fmt: skip
 
 
+def compared() -> dict[str, Any]:
+    """A policy that has taken one arm of an experiment out."""
+    charter = parse_charter(
+        "feature: compared\nquality: {q: 1}\narms: [{name: well, model: m}, {name: badly, model: m}]\n"
+        "policy: {kind: experiment}"
+    )
+    summary = Summary()
+    for number in range(200):
+        summary.add(number, ("well", "badly")[number % 2], nano(float(number % 2 == 0 or number % 5 == 0)))
+    return build_policy(
+        charter, charter_revision=1, charter_digest="d", policy_version=9, occurred_at_us=1, summaries=[summary]
+    )
+
+
 def flywheel(*arguments: str, stdin: str | None = None) -> Result:
     return CliRunner().invoke(cli, arguments, prog_name="flywheel", input=stdin)
 
@@ -110,7 +124,7 @@ class Peer(BaseHTTPRequestHandler):
     """Speaks as the recorder's SQL side, the router's policies and ingest do."""
 
     def do_GET(self) -> None:
-        self._reply(200, {"policies": [POLICY, by_context()]})
+        self._reply(200, {"policies": [POLICY, by_context(), compared()]})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -213,6 +227,12 @@ class TestPolicyShow:
         assert "0.9" in output
         shown = json.loads(flywheel("policy", "show", "prime-check", "--json").stdout)
         assert [arm["propensity"] for arm in shown["arms"]] == [0.9, 0.1]
+
+    def test_an_experiment_shows_which_arms_are_out_and_why(self, peer: str) -> None:
+        output = flywheel("policy", "show", "compared").output
+        assert "beaten by" in output and "3.00" in output
+        badly = next(line for line in output.splitlines() if line.startswith("badly") and "well" in line)
+        assert "100" in badly and "0.2" in badly
 
     def test_a_feature_without_policy_is_named(self, peer: str) -> None:
         result = flywheel("policy", "show", "other")

@@ -50,6 +50,8 @@ def show(feature: str, project: str, url: str | None, as_json: bool) -> None:
         for arm in found["arms"]
     ]
     out.print(table(["arm", "model", "enabled", "mean reward", "± sd", "weight", "propensity"], rows))
+    if found.get("trials"):
+        out.print(table(["arm", "outcomes", "mean", "beaten by", "evidence", "needed", "out"], _trials(found)))
 
 
 @policy.command()
@@ -90,6 +92,16 @@ def _policy_of(feature: str, project: str, url: str | None) -> Mapping[str, Any]
     if found is None:
         fail(f"no policy for {project}/{feature}; publish a charter: flywheel charter apply FILE")
     return found
+
+
+def _trials(found: Mapping[str, Any]) -> list[list[object]]:
+    return [
+        [
+            each["name"], each["outcomes"], each["mean"], each["beaten_by"], f"{each['log_evidence']:.2f}",
+            f"{each['needed']:.2f}", each["out"],
+        ]
+        for each in found["trials"]
+    ]  # fmt: skip
 
 
 def _matters(told: Importance) -> list[list[object]]:
