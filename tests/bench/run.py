@@ -14,7 +14,9 @@ from pathlib import Path
 from harness import RESULTS, machine
 
 HERE = Path(__file__).parent
-ASKED_FOR = frozenset({"peer_budget", "detection", "knapsack", "orders", "regret", "retreat", "routing", "tuning"})
+ASKED_FOR = frozenset(
+    {"peer_budget", "detection", "experiment", "knapsack", "orders", "regret", "retreat", "routing", "tuning"}
+)
 """Benchmarks that run only where they are named: an environment of their own, or half an hour, is needed."""
 
 

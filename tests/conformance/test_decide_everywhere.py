@@ -148,7 +148,7 @@ def essence(answer: Any) -> tuple[Any, ...]:
 
 
 LINEAR = ["linear_thompson", "linear_ucb", "squarecb"]
-KINDS = ["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static", *LINEAR]
+KINDS = ["thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static", "experiment", *LINEAR]
 HELD = {
     "disabled": (Item("c1", "disable", ("strong",)), Item("over", "disable", ("cheap",), expires_us=1)),
     "pinned": (Item("c2", "pin", ("cheap",)),),

@@ -18,6 +18,9 @@ from rich.console import Console
 
 from flywheel.cli.main import cli
 from flywheel.cli.output import table
+from flywheel.policy import Summary, build_policy, nano, parse_charter
+from flywheel.policy.feature_spec import encoder_of
+from flywheel.policy.moments import MomentSummary, outcome_vector
 
 SPEC = ("up", "down", "status", "demo", "replay", "sql", "topics", "tail", "policy", "charter", "budget", "config")
 POLICY = {
@@ -50,6 +53,40 @@ POLICY = {
         },
     ],
 }
+
+
+def by_context() -> dict[str, Any]:
+    """A policy by context: its two arms go apart with the size, and hardly with the plan."""
+    charter = parse_charter(
+        "feature: routes\nquality: {q: 1}\narms: [{name: large, model: m}, {name: small, model: m}]\n"
+        "policy: {kind: linear_thompson, features: [{name: size, kind: number, low: 0, high: 1}, "
+        "{name: premium, kind: flag}]}"
+    )
+    encoder, summary, moments = encoder_of(charter.policy.feature_records), Summary(), MomentSummary()
+    for number in range(400):
+        arm, size = ("large", "small")[number % 2], number % 37 / 36
+        reward = size if arm == "large" else 1.0 - size
+        context = {"size": size, "premium": number % 3 == 0}
+        summary.add(number, arm, nano(reward))
+        moments.add(number, arm, outcome_vector(encoder.encode(context), reward, (0.0, 1.0)))
+    return build_policy(
+        charter, charter_revision=1, charter_digest="d", policy_version=9, occurred_at_us=1, summaries=[summary],
+        moments=[moments],
+    )  # fmt: skip
+
+
+def compared() -> dict[str, Any]:
+    """A policy that has taken one arm of an experiment out."""
+    charter = parse_charter(
+        "feature: compared\nquality: {q: 1}\narms: [{name: well, model: m}, {name: badly, model: m}]\n"
+        "policy: {kind: experiment}"
+    )
+    summary = Summary()
+    for number in range(200):
+        summary.add(number, ("well", "badly")[number % 2], nano(float(number % 2 == 0 or number % 5 == 0)))
+    return build_policy(
+        charter, charter_revision=1, charter_digest="d", policy_version=9, occurred_at_us=1, summaries=[summary]
+    )
 
 
 def flywheel(*arguments: str, stdin: str | None = None) -> Result:
@@ -87,7 +124,7 @@ class Peer(BaseHTTPRequestHandler):
     """Speaks as the recorder's SQL side, the router's policies and ingest do."""
 
     def do_GET(self) -> None:
-        self._reply(200, {"policies": [POLICY]})
+        self._reply(200, {"policies": [POLICY, by_context(), compared()]})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -191,6 +228,12 @@ class TestPolicyShow:
         shown = json.loads(flywheel("policy", "show", "prime-check", "--json").stdout)
         assert [arm["propensity"] for arm in shown["arms"]] == [0.9, 0.1]
 
+    def test_an_experiment_shows_which_arms_are_out_and_why(self, peer: str) -> None:
+        output = flywheel("policy", "show", "compared").output
+        assert "beaten by" in output and "3.00" in output
+        badly = next(line for line in output.splitlines() if line.startswith("badly") and "well" in line)
+        assert "100" in badly and "0.2" in badly
+
     def test_a_feature_without_policy_is_named(self, peer: str) -> None:
         result = flywheel("policy", "show", "other")
         assert result.exit_code == 1
@@ -198,6 +241,24 @@ class TestPolicyShow:
 
     def test_no_router_is_said(self) -> None:
         assert "asking the router" in one_line(flywheel("policy", "show", "x"))
+
+
+class TestPolicyFeatures:
+    def test_each_feature_with_its_shares_and_effects(self, peer: str) -> None:
+        shown = flywheel("policy", "features", "routes", "--effects")
+        assert shown.exit_code == 0, shown.output
+        for word in ("alone", "favourite changes", "premium=true", "version 9"):
+            assert word in shown.stdout
+        told = json.loads(flywheel("policy", "features", "routes", "--json").stdout)
+        size, premium = told["features"]
+        assert (size["name"], premium["name"]) == ("size", "premium")
+        assert size["alone"]["low"] > 0.95 and premium["alone"]["high"] < 0.05
+        assert 0.4 < size["changes_favourite"] < 0.6  # without it, one arm is the favourite everywhere
+
+    def test_a_policy_that_looks_at_none_says_so(self, peer: str) -> None:
+        result = flywheel("policy", "features", "prime-check")
+        assert result.exit_code == 1
+        assert "a policy of kind thompson_beta looks at no features" in one_line(result)
 
 
 class TestCharter:

@@ -140,6 +140,19 @@ def test_a_policy_that_constraints_charge_is_replayed_as_it_decided() -> None:
     assert from_event(event | {"standings": []})(row)["strong"] > 10 * logged["strong"]
 
 
+def test_an_experiment_serves_the_winner_that_its_part_of_the_log_proves(log: Path, tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(LEARNING.replace("kind: thompson", "kind: experiment"), encoding="utf-8")
+    undecided, decided = (
+        json.loads(whatif("--file", str(log), "--policy", str(path), "--learn-share", share, "--json").stdout)
+        for share in (".05", ".5")
+    )
+    assert undecided["policy"] == "experiment.yaml, beliefs formed on the first 75 decisions"
+    shares = 0.2 * (0.3 + 0.8) / 2 + 0.8 * TRUTH_STRONG  # until it is decided, as the charter declares them
+    assert abs(undecided["whole"]["estimates"][1]["value"] - shares) < 0.06
+    assert abs(decided["whole"]["estimates"][1]["value"] - TRUTH_STRONG) < 0.06
+
+
 def test_bad_lines_are_named_and_skipped(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     good = list(lines(200))

@@ -124,3 +124,28 @@ def test_an_arm_that_answers_everything_alike_and_pleases_the_judge_is_told_of(f
     assert said[0]["value"] < 0.02 and said[0]["threshold"] > 0.2
     disliked = batches({**vary, "strong": lambda n: 42})
     assert not alerts(played(facts, joined(list(disliked), 20), charter)[0])
+
+
+def test_lengths_are_kept_where_the_charter_asks_for_diversity_and_charged_in_the_policy(facts):
+    def batches():
+        for number, batch in enumerate(requests(facts, 160, judged={"strong": 0.5, "cheap": 0.5})):
+            (decision, _, judged, thumb), cheap = batch, number % 2
+            tokens = 42 if cheap else 100 + 37 * (number % 8)
+            yield [
+                decision,
+                facts.call(f"r{number}", number / 100, cost="0", ms=0.0, output_tokens=tokens),
+                judged,
+                thumb,
+            ]
+
+    text = facts.CHARTER.replace("half_life: 50 outcomes", "half_life: 300 outcomes, diversity: 0.2")
+    ends = [played(facts, joined(list(batches()), size), facts.charter(text)) for size in (10, 80)]
+    newest = [[output.value for output in said if output.topic == "policies"][-1] for said, _, _ in ends]
+    assert newest[0] == newest[1]
+    by_arm = {one["name"]: one for one in newest[0]["diversity"]}
+    assert by_arm["cheap"]["charge"] == pytest.approx(0.2, abs=1e-6) and by_arm["strong"]["charge"] == 0.0
+    assert by_arm["cheap"]["requests"] > 50 and by_arm["cheap"]["others"] > 0.2
+    assert not alerts(ends[0][0])  # it is charged; it is told of only where a proxy likes it
+    plain, _, states = played(facts, joined(list(batches()), 80), facts.charter())
+    assert not [output.value for output in plain if output.topic == "policies"][-1]["diversity"]
+    assert all(b"output_tokens" not in state.get("learned", "default/answers") for state in states)

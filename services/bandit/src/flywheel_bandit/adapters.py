@@ -38,4 +38,4 @@ def count_output(metrics: Metrics, output: Output) -> None:
         metrics.count("policies_published_total", 1, feature=value["feature"])
         metrics.gauge("policy_version", value["policy_version"], feature=value["feature"])
     elif output.event == "alert":
-        metrics.count("proxy_alerts_total", 1, feature=value["scope"]["feature"], state=value["state"])
+        metrics.count("bandit_alerts_total", 1, kind=value["kind"], state=value["state"])

@@ -131,6 +131,10 @@ def from_charter(charter: Charter, learned_from: Sequence[LoggedRow]) -> Candida
         raise CandidateInvalid(str(error)) from error
 
 
-def learns(charter: Charter) -> bool:
-    """Whether a charter's policy has beliefs, so that rows are needed to form them."""
-    return charter.policy.kind != "static"
+def judged_charter(
+    charter: Charter, rows: Sequence[LoggedRow], learn_share: float
+) -> tuple[Candidate, Sequence[LoggedRow]]:
+    """Return a charter's policy and the rows that judge it: all of them where it learns nothing, else those after the
+    first ``learn_share``, on which it forms its beliefs. Raise ``CandidateInvalid`` as ``from_charter``."""
+    first = 0 if charter.policy.kind == "static" else int(len(rows) * learn_share)
+    return from_charter(charter, rows[:first]), rows[first:]

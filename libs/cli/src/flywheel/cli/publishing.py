@@ -34,9 +34,12 @@ class Applied:
     changed: bool
 
 
-async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
+async def apply_charter(
+    bootstrap: str, charter: Charter, text: str, *, by: str = "", forced: str = "", after: int | None = None
+) -> Applied:
     """Publish ``text`` as the next revision of its feature, unless the newest revision is this very text.
 
+    ``forced``: why, though it was not proven to earn more. ``after``: the revision that it was judged against.
     Raises ``ApplyFailed``.
     """
     codec = Codec(load_registry())
@@ -49,6 +52,8 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
         if newest is not None and newest["digest"] == digest:
             return Applied(charter.project, charter.feature, int(newest["revision"]), digest, changed=False)
         revision = 1 if newest is None else int(newest["revision"]) + 1
+        if after is not None and revision != after + 1:
+            raise ApplyFailed(f"revision {revision - 1} was published meanwhile; it was judged against {after}")
         value = {
             "event_id": event_id("charter", charter.project, charter.feature, revision, digest),
             "project": charter.project,
@@ -57,6 +62,8 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
             "revision": revision,
             "charter_yaml": text,
             "digest": digest,
+            "by": by,
+            "forced": forced,
         }
         await publish(bus, codec, [Output(TOPIC, key, "charter", value)])
     except KafkaAway as error:
@@ -64,6 +71,15 @@ async def apply_charter(bootstrap: str, charter: Charter, text: str) -> Applied:
     except (Unavailable, TimeoutError) as error:
         raise ApplyFailed(f"publishing the charter to Kafka at {bootstrap}: {error or 'no answer in time'}") from error
     return Applied(charter.project, charter.feature, revision, digest, changed=True)
+
+
+async def newest_charter(bootstrap: str, charter: Charter) -> dict[str, Any] | None:
+    """Return the newest charter event of a charter's feature, None before the first. Raises ``ApplyFailed``."""
+
+    async def read(bus: KafkaBus, codec: Codec) -> dict[str, Any] | None:
+        return (await newest_of(bus, codec, TOPIC)).get(f"{charter.project}/{charter.feature}")
+
+    return await asked(bootstrap, "reading the charters", read)
 
 
 async def asked(bootstrap: str, doing: str, work: Callable[[KafkaBus, Codec], Coroutine[Any, Any, T]]) -> T:

@@ -94,7 +94,7 @@ def _published(url: str, bootstrap: str, change: Mapping[str, Any], by: str) -> 
             charter = parse_charter(text)
         except CharterInvalid as error:
             raise ApplyFailed(f"revision {row['revision']} of {subject} is no charter any more: {error}") from error
-        applied = asyncio.run(apply_charter(bootstrap, charter, text))
+        applied = asyncio.run(apply_charter(bootstrap, charter, text, by=by))
         return RolledBack(what, subject, applied.revision, int(row["revision"]), str(change["change_id"]))
     if what == "rules":
         where = f"project = {quoted(project)} AND revision < {revision}"

@@ -16,6 +16,12 @@ from flywheel.stats.features import context_features
 
 Array = NDArray[np.float64]
 
+LEVEL: Final = 0.95
+LEARN_SHARE: Final = 0.5
+"""Of a log, oldest first, what a charter that learns forms its beliefs on; the rest judges it."""
+MOST_ROWS: Final = 200_000
+TIMEOUT_S: Final = 120.0
+NOT_BETTER: Final = "not proven better: the lower end of the gain's confidence sequence is not above 0"
 MOST_SLICES: Final = 20
 DIGITS: Final = 6
 

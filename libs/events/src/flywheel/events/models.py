@@ -250,6 +250,8 @@ class Charter(EventModel):
     revision: Long
     charter_yaml: str
     digest: str
+    by: str = ""
+    forced: str = ""
 
 
 class ControlItem(EventModel):
@@ -666,6 +668,28 @@ class ArmStanding(EventModel):
     measures: tuple[ArmMeasure, ...] = ()
 
 
+class ArmTrial(EventModel):
+    """How an arm of an experiment stands against the others."""
+
+    name: str
+    outcomes: float
+    mean: float
+    beaten_by: str | None = None
+    log_evidence: float
+    needed: float
+    out: bool
+
+
+class ArmDiversity(EventModel):
+    """How alike an arm's answers are."""
+
+    name: str
+    requests: float
+    spread: float
+    others: float
+    charge: float
+
+
 class Policy(EventModel):
     """What is believed of a feature's arms and how the next one is chosen. Compacted: the newest version wins."""
 
@@ -693,6 +717,9 @@ class Policy(EventModel):
     priors: tuple[ArmPrior, ...] = ()
     prices: tuple[ConstraintPrice, ...] = ()
     standings: tuple[ArmStanding, ...] = ()
+    trials: tuple[ArmTrial, ...] = ()
+    diversity: tuple[ArmDiversity, ...] = ()
+    contexts: tuple[float, ...] = ()
 
 
 class Reprice(EventModel):

@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from flywheel.policy.declared_values import Declared, Number
+from flywheel.policy.experiment import KINDS_BY_SHARES
 from flywheel.policy.summary import NANO
 
 QUALITY, COST, LATENCY = "quality", "cost_usd", "latency_ms"
@@ -127,9 +128,9 @@ def constraint_problem(constraints: Mapping[str, Limit], kind: str, explore_floo
     for name, limit in sorted(constraints.items()):
         if limit.strict and name not in held:
             return f"constraints.{name}.strict: only a floor of quality or of a score, between 0 and 1, can be"
-        if limit.strict and (kind == "static" or explore_floor <= 0):
+        if limit.strict and (kind in KINDS_BY_SHARES or explore_floor <= 0):
             return (
-                f"constraints.{name}.strict: needs policy.explore_floor and a kind that learns, "
+                f"constraints.{name}.strict: needs policy.explore_floor and a kind that chooses by reward, "
                 "as what is never tried is never proven"
             )
     count = len(measures(constraints))

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from flywheel.policy.bounds import floors, measures, priced_bounds
 from flywheel.policy.charter import Charter
+from flywheel.policy.experiment import KINDS_BY_SHARES
 from flywheel.policy.prices import Price, charges, demands, solve
 from flywheel.policy.propensity import Propensities
 from flywheel.policy.standings import known_measures, standings
@@ -67,6 +68,7 @@ def with_constraints(
     uses: UseSummary,
     choose: Callable[[Sequence[int]], Choose],
     expected: Callable[[Sequence[int]], Choose],
+    alike: Mapping[str, float],
 ) -> Propensities:
     """Add ``prices`` and ``standings`` to a ``policy`` event, take arms out that break a floor, and return the
     probabilities of the arms that serve, in order.
@@ -76,6 +78,7 @@ def with_constraints(
         uses: sums of the charter's own measures.
         choose: the kind's probabilities over the arms at some places.
         expected: likewise, in the mean over contexts, by which use is expected.
+        alike: what arms are charged already, by name, as their answers are alike.
     """
     arms: list[dict[str, Any]] = event["arms"]
     spec, names = charter.policy, measures(charter.constraints)
@@ -91,9 +94,11 @@ def with_constraints(
     for arm, standing in zip(arms, found, strict=True):
         arm["enabled"] = arm["enabled"] and standing.breaks is None
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
-    own = OwnCharges((0.0,) * len(arms), sum(1 << n for n, each in enumerate(found) if each.unproven))
+    before = tuple(alike.get(arm["name"], 0.0) for arm in arms)
+    own = OwnCharges(before, sum(1 << n for n, each in enumerate(found) if each.unproven))
     chosen = choose(places)
-    bounds = () if spec.kind == "static" or not places else priced_bounds(charter.constraints)  # shares know no reward
+    priced = places and spec.kind not in KINDS_BY_SHARES  # shares know no reward
+    bounds = priced_bounds(charter.constraints) if priced else ()
     asked = demands(bounds, names, uses, [arms[place]["name"] for place in places])
     low, high = charter.reward_range
     prices = solve(asked, _within(expected(places), own, places), high - low) if asked else []
@@ -102,7 +107,7 @@ def with_constraints(
     event["standings"] = [
         {
             "name": standing.arm,
-            "charge": charged.get(place, 0.0),
+            "charge": charged.get(place, 0.0) + before[place],
             "breaks": standing.breaks,
             "unproven": standing.unproven,
             "efficient": standing.efficient,

@@ -17,14 +17,15 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from flywheel.policy.arm_spec import ArmSpec
 from flywheel.policy.bounds import SUMS_OF_MEASURE, Limit, constraint_problem, measures
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
+from flywheel.policy.experiment import KINDS_BY_SHARES, experiment_problem
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of
-from flywheel.policy.proxies import MOST_PROXIES, ProxySpec, proxy_problem
+from flywheel.policy.proxies import LEAST_KEPT, MOST_PROXIES, ProxySpec, proxy_problem
 from flywheel.policy.service_level import MOST_LEVELS, ServiceLevel, level_problem
 from flywheel.policy.tuning import LEAST_FLOOR, TuneSpec, tuning_problem
 
 PolicyKind = Literal[
     "thompson_beta", "thompson_gaussian", "ucb1", "ucb_v", "epsilon_greedy", "static",
-    "linear_thompson", "linear_ucb", "squarecb",
+    "linear_thompson", "linear_ucb", "squarecb", "experiment",
 ]  # fmt: skip
 LINEAR_KINDS = frozenset({"linear_thompson", "linear_ucb", "squarecb"})
 """Kinds that decide by the request's context features."""
@@ -132,6 +133,9 @@ class PolicySpec(Declared):
 
     The linear kinds expect of each arm a reward linear in ``features``. ``scale``: how many standard deviations of
     belief ``linear_thompson`` draws with and ``linear_ucb`` adds; ``gamma``: how soon ``squarecb`` leaves arms behind.
+    ``error``: probability that an ``experiment`` ever takes a best arm out. ``go_live``: other arms or another policy
+    are published at once, or where they are proven to earn more than the running charter (``better``).
+    ``diversity``: reward charged to an arm that answers everything alike, see ``flywheel.policy.diversity``.
     ``on_missing``: a request without a declared feature is decided with it encoded as missing, or by the default arm.
     """
 
@@ -147,6 +151,9 @@ class PolicySpec(Declared):
     on_missing: Literal["encode", "default"] = "encode"
     scale: Number = Field(1.0, gt=0, le=10)
     gamma: Number = Field(10.0, gt=0, le=1e6)
+    error: Number = Field(0.05, ge=1e-6, le=0.5)
+    go_live: Literal["at_once", "better"] = "at_once"
+    diversity: Number = Field(0.0, ge=0, le=1000)
 
     @model_validator(mode="after")
     def _features_fit(self) -> Self:
@@ -156,6 +163,14 @@ class PolicySpec(Declared):
             raise ValueError(f"policy.features: {self.kind} looks at none; linear_thompson does")
         if self.prior.shared and self.kind not in KINDS_WITH_PRIOR:
             raise ValueError(f"policy.prior: {self.kind} has none to share; thompson has")
+        if self.kind in KINDS_BY_SHARES and self.diversity > 0:
+            raise ValueError(f"policy.diversity: {self.kind} chooses by shares, whatever an arm is charged")
+        if self.diversity > 0 and self.most_outcomes < LEAST_KEPT:
+            raise ValueError(
+                f"policy.diversity: half_life leaves {self.most_outcomes:.0f} outcomes, and {LEAST_KEPT} are needed"
+            )
+        if self.kind == "experiment" and self.half_life is not None:
+            raise ValueError("policy.half_life: an experiment's proof forgets nothing; on_change: forget drops changes")
         try:
             encoder_of(self.feature_records)
         except ValueError as error:
@@ -280,6 +295,8 @@ class Charter(Declared):
                 raise ValueError(f"arms.{index}.eligible_when.{unknown[0]}: not declared under context")
         if self.policy.kind == "static" and not sum(arm.share or 0.0 for arm in self.arms if arm.enabled) > 0:
             raise ValueError("policy.kind: static needs a share on at least one enabled arm")
+        if self.policy.kind == "experiment" and (problem := experiment_problem(self.arms)):
+            raise ValueError(problem)
         self._features_fit()
         if problem := constraint_problem(
             self.constraints, self.policy.kind, self.policy.explore_floor, len(self.policy_arms)

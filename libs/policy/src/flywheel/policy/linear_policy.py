@@ -158,6 +158,7 @@ def believe_linear(
         "scale": None if spec.kind == "squarecb" else spec.scale,
         "gamma": squarecb_gamma(spec.gamma, pooled.weight) / (high - low) if spec.kind == "squarecb" else None,
         "linear": arms,
+        "contexts": (pooled.features / pooled.weight)[np.tril_indices(size)].tolist() if pooled.weight > 0 else [],
     }
 
 

@@ -15,6 +15,8 @@ Kinds, with ``w``, ``s``, ``q`` an arm's forgotten count, sum and sum of squares
   Szepesvári, 2009): much less exploring where rewards hardly vary. Deterministic as ``ucb1`` is.
 - ``epsilon_greedy``: the largest posterior mean, and with probability epsilon any arm alike.
 - ``static``: declared shares; nothing is learned.
+- ``experiment``: declared shares among the arms that are not proven to earn less than another, see
+  ``flywheel.policy.experiment``. Where only such arms may serve, the one with the largest mean does.
 - ``linear_thompson``, ``linear_ucb``, ``squarecb``: what is believed of an arm depends on the request's context, see
   ``flywheel.policy.linear_policy``. ``mean`` and ``variance`` are ``thompson_gaussian``'s, the context aside, and
   ``propensity`` is that at the mean context.
@@ -36,6 +38,8 @@ from flywheel.policy.change import Change, changes, keep_after_changes
 from flywheel.policy.charged import Choose, with_constraints
 from flywheel.policy.charter import Charter
 from flywheel.policy.contest import CONTEST_ERROR, shares_of_best
+from flywheel.policy.diversity import Diversity, diversities
+from flywheel.policy.experiment import KINDS_BY_SHARES, Trial, trials
 from flywheel.policy.linear_change import linear_changes
 from flywheel.policy.linear_policy import (
     LinearPolicy,
@@ -44,7 +48,7 @@ from flywheel.policy.linear_policy import (
     mean_context,
     typical_contexts,
 )
-from flywheel.policy.moments import MomentSummary
+from flywheel.policy.moments import MomentSummary, weigh_moments
 from flywheel.policy.propensity import (
     BetaPosterior,
     NormalPosterior,
@@ -74,11 +78,13 @@ def build_policy(
     summaries: Iterable[Summary],
     moments: Sequence[MomentSummary] = (),
     uses: Iterable[UseSummary] = (),
+    lengths: Iterable[MomentSummary] = (),
 ) -> dict[str, Any]:
     """Return the ``policy`` event: each arm's belief, and its propensity when every enabled arm is eligible.
 
     ``moments``: the same outcomes with their features, of the charter's own encoding; only linear kinds look at them.
-    ``uses``: what requests used of the charter's own measures, for its constraints and the front.
+    ``uses``: what requests used of the charter's own measures, for its constraints and the front. ``lengths``: of
+    answers (``flywheel.policy.proxies.length_vector``), for its ``diversity``.
     """
     merged = Summary()
     for summary in summaries:
@@ -94,6 +100,9 @@ def build_policy(
     priors = arm_priors(charter, found_by_arm)
     _believe(charter, arms, found_by_arm, priors)
     _open(charter, arms, merged, evidence)
+    found_out = _trials(charter, evidence)
+    _share(arms, found_out)
+    answers = _diversities(charter, lengths)
     event = {
         "event_id": event_id("policy", charter.project, charter.feature, policy_version),
         "project": charter.project,
@@ -111,6 +120,9 @@ def build_policy(
         "arms": arms,
         "context": list(charter.context),
         "priors": _priors(charter, priors),
+        "trials": [_trial(each) for each in found_out],
+        "diversity": [_diversity(each) for each in answers],
+        "contexts": [],
     }
     if spec.linear:
         event |= believe_linear(charter, found_changes, with_features, priors)
@@ -123,7 +135,8 @@ def build_policy(
     used = UseSummary()
     for of_shard in uses:
         used.merge(of_shard)
-    found = with_constraints(charter, event, used, choose, expected)
+    alike = {each.arm: each.charge for each in answers}
+    found = with_constraints(charter, event, used, choose, expected, alike)
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     for place, propensity in zip(places, found.values, strict=True):
         arms[place]["propensity"] = propensity
@@ -187,7 +200,8 @@ def choice_probabilities(
 
     ``charges``: what choosing each arm is charged, in reward, where money has a price. What is drawn or compared is
     then reward less charge, and both kinds of Thompson sampling draw from normal beliefs of the same mean and variance,
-    as a request can wait for no other integral. ``static`` shares know no reward and stay as they are.
+    as a request can wait for no other integral. ``static`` shares, and those of an ``experiment``, know no reward and
+    stay as they are.
     Raises ``ValueError`` for an unknown kind.
     """
     error = 0.0
@@ -209,10 +223,15 @@ def choice_probabilities(
     elif kind == "epsilon_greedy":
         best = greedy([arm["mean"] - charge for arm, charge in zip(arms, charged, strict=True)])
         values = tuple(epsilon / len(arms) + (1 - epsilon) * p for p in best)
-    elif kind == "static":
+    elif kind in KINDS_BY_SHARES:
         shares = [arm["score"] for arm in arms]
         total = math.fsum(shares)
-        values = tuple(share / total for share in shares) if total > 0 else (1.0 / len(arms),) * len(arms)
+        if total > 0:
+            values = tuple(share / total for share in shares)
+        elif kind == "static":
+            values = (1.0 / len(arms),) * len(arms)
+        else:
+            values = greedy([arm["mean"] - charge for arm, charge in zip(arms, charged, strict=True)])
     else:
         raise ValueError(f"unknown policy kind {kind!r}")
     return Propensities(with_floor(values, explore_floor), error)
@@ -276,7 +295,7 @@ def _believe(
             arm["variance"] = variance / weight
         if charter.policy.kind in ("ucb1", "ucb_v"):
             arm["score"] = _upper_bound(charter.policy.kind, found, total_weight, width)
-        elif charter.policy.kind != "static":
+        elif charter.policy.kind not in KINDS_BY_SHARES:
             arm["score"] = 0.0
 
 
@@ -289,6 +308,48 @@ def _open(charter: Charter, arms: list[dict[str, Any]], summary: Summary, eviden
         for arm in arms:
             if arm["name"] in spec.names():
                 arm["enabled"] = arm["enabled"] and arm["name"] in opened
+
+
+def _diversities(charter: Charter, lengths: Iterable[MomentSummary]) -> list[Diversity]:
+    spec = charter.policy
+    if spec.diversity <= 0:
+        return []
+    merged = MomentSummary()
+    for of_shard in lengths:
+        merged.merge(of_shard)
+    found = weigh_moments(merged, half_life_outcomes=spec.half_life_outcomes, half_life_s=spec.half_life_s)
+    return diversities(found, [arm.name for arm in charter.policy_arms], most=spec.diversity)
+
+
+def _diversity(found: Diversity) -> dict[str, Any]:
+    return {
+        "name": found.arm, "requests": found.requests, "spread": found.spread, "others": found.others,
+        "charge": found.charge,
+    }  # fmt: skip
+
+
+def _trials(charter: Charter, evidence: Mapping[str, Evidence]) -> list[Trial]:
+    if charter.policy.kind != "experiment":
+        return []
+    low, high = charter.reward_range
+    names = [arm.name for arm in charter.arms if arm.enabled]
+    return trials(evidence, names, error=charter.policy.error, width=high - low)
+
+
+def _share(arms: list[dict[str, Any]], found: Sequence[Trial]) -> None:
+    """Let the arms of an experiment that are not out have their shares, alike where none are declared."""
+    standing = {trial.arm: trial for trial in found}
+    declared = any(arm["score"] > 0 for arm in arms)
+    for arm in arms:
+        if (trial := standing.get(arm["name"])) is not None:
+            arm["score"] = 0.0 if trial.out else arm["score"] if declared else 1.0
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "name": trial.arm, "outcomes": trial.outcomes, "mean": trial.mean, "beaten_by": trial.beaten_by,
+        "log_evidence": trial.log_evidence, "needed": trial.needed, "out": trial.out,
+    }  # fmt: skip
 
 
 def _priors(charter: Charter, priors: Sequence[ArmPrior]) -> list[dict[str, Any]]:

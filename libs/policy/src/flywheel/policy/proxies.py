@@ -33,7 +33,12 @@ FALSE_DIVERGENCE = 0.01
 MOST_PROXIES = 4
 LENGTH = "output_tokens"
 """What stands for the length of an answer among the names of scores."""
-_FEWEST = 50
+LEAST_KEPT = 200
+"""Outcomes of all arms that forgetting must leave for anything to be told: of each of two twice ``FEWEST``."""
+LENGTHS_KEY = f"{LENGTH}|{LENGTH}"
+"""Key of the sums of answers' lengths alone."""
+FEWEST = 50
+"""Requests of an arm, and of the others, before anything is told."""
 _MOST_AT = 200.0
 _SPREAD = 4.0
 """Range of a difference of two standardised scores that its variance is shrunk to: the variance is 4 at most."""
@@ -41,7 +46,8 @@ _SHRUNK = 2.0
 _LEAST_VARIANCE = 1e-6
 _LONGEST = math.log1p(1e6)
 _CONSTANT = 0.02
-_VARIED = 0.2
+VARIED = 0.2
+"""Spread of lengths, of all other arms together, from which on answers are expected to differ."""
 
 
 class ProxySpec(Declared):
@@ -69,8 +75,8 @@ class ProxySpec(Declared):
 def proxy_problem(specs: Sequence[ProxySpec], most: float) -> str | None:
     """Return what is declared twice or can never be told, with its field; None where nothing is. ``most``: outcomes
     that are not forgotten."""
-    if specs and most < 4 * _FEWEST:
-        return f"proxies: of all arms' outcomes policy.half_life leaves {most:.0f}, and {4 * _FEWEST} are needed"
+    if specs and most < LEAST_KEPT:
+        return f"proxies: of all arms' outcomes policy.half_life leaves {most:.0f}, and {LEAST_KEPT} are needed"
     seen: set[str] = set()
     for index, spec in enumerate(specs):
         if spec.key in seen:
@@ -92,10 +98,10 @@ def length_vector(score: float, tokens: int) -> NDArray[np.int64]:
 
 
 def pair_vectors(
-    specs: Sequence[ProxySpec], scores: Mapping[str, float], tokens: int | None
+    specs: Sequence[ProxySpec], scores: Mapping[str, float], tokens: int | None, *, lengths: bool = False
 ) -> list[tuple[str, list[int]]]:
     """Return what a request adds to each sum, by its key: of scores that stand for others, where it has both, and of
-    scores with the length of the answer, where that is known."""
+    scores with the length of the answer, where that is known; with ``lengths`` also of that alone."""
     found = {
         spec.key: pair_vector(scores[spec.score], scores[spec.stands_for])
         for spec in specs
@@ -107,6 +113,8 @@ def pair_vectors(
             for spec in specs
             if spec.score in scores
         }
+    if lengths and tokens is not None:
+        found[LENGTHS_KEY] = length_vector(0.0, tokens)
     return [(key, vector.tolist()) for key, vector in found.items()]
 
 
@@ -120,6 +128,11 @@ class ConstantArm:
     spread: float
     others: float
     score_lift: float
+
+
+def length_spread(lengths: Moments) -> float:
+    """Return the standard deviation of the logarithm of answers' lengths, from sums of ``length_vector``."""
+    return _LONGEST * math.sqrt(max(0.0, lengths.squares / lengths.weight - _means(lengths)[1] ** 2))
 
 
 def constant_arms(found: Mapping[str, Moments]) -> list[ConstantArm]:
@@ -136,13 +149,11 @@ def constant_arms(found: Mapping[str, Moments]) -> list[ConstantArm]:
     told = []
     for arm in sorted(found):
         own, others = found[arm], pooled + found[arm].times(-1.0)
-        if min(own.weight, others.weight) < _FEWEST:
+        if min(own.weight, others.weight) < FEWEST:
             continue
-        spreads = [
-            _LONGEST * math.sqrt(max(0.0, each.squares / each.weight - _means(each)[1] ** 2)) for each in (own, others)
-        ]
+        spreads = [length_spread(each) for each in (own, others)]
         lift = _means(own)[0] - _means(others)[0]
-        if spreads[0] <= _CONSTANT and spreads[1] >= _VARIED and lift > 0:
+        if spreads[0] <= _CONSTANT and spreads[1] >= VARIED and lift > 0:
             told.append(ConstantArm(arm, own.weight, spreads[0], spreads[1], lift))
     return told
 
@@ -180,7 +191,7 @@ def divergences(spec: ProxySpec, found: Mapping[str, Moments], *, pairs: int) ->
     told = []
     for arm in sorted(found):
         own, others = found[arm], pooled + found[arm].times(-1.0)
-        if min(own.weight, others.weight) < _FEWEST:
+        if min(own.weight, others.weight) < FEWEST:
             continue
         mine, theirs = _means(own), _means(others)
         log_e = log_evidence(
@@ -198,7 +209,7 @@ def _means(moments: Moments) -> tuple[float, float]:
 
 def _deviations(pooled: Moments) -> tuple[float, float] | None:
     """Return the standard deviations of score and outcome; None where one of them never varied."""
-    if pooled.weight < 2 * _FEWEST:
+    if pooled.weight < 2 * FEWEST:
         return None
     score, outcome = _means(pooled)
     variances = (pooled.features[1, 1] / pooled.weight - score**2, pooled.squares / pooled.weight - outcome**2)

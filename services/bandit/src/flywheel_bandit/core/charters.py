@@ -17,7 +17,7 @@ import orjson
 from flywheel.policy import Charter, RewardRule, parse_charter
 from flywheel.policy.bounds import measures, priced_bounds
 from flywheel.policy.feature_spec import encoder_of
-from flywheel.policy.proxies import LENGTH, ProxySpec
+from flywheel.policy.proxies import LENGTH, LENGTHS_KEY, ProxySpec
 
 MAX_REVISION = 1 << 20
 KEPT_REVISIONS = 8
@@ -52,9 +52,10 @@ class Terms:
     @property
     def pair_keys(self) -> dict[str, tuple[str, str]]:
         """The two names of each pair that sums are kept of, by its key: the declared ones, and each score with the
-        length of answers."""
+        length of answers; with ``diversity`` also that length alone."""
         declared = {spec.key: (spec.score, spec.stands_for) for spec in self.pairs}
-        return declared | {f"{spec.score}|{LENGTH}": (spec.score, LENGTH) for spec in self.pairs}
+        alone = {LENGTHS_KEY: (LENGTH, LENGTH)} if self.charter.policy.diversity > 0 else {}
+        return declared | {f"{spec.score}|{LENGTH}": (spec.score, LENGTH) for spec in self.pairs} | alone
 
 
 @lru_cache(maxsize=512)

@@ -276,9 +276,10 @@ def tell(entry: Entry, terms: Terms, *, feature: str, closed: bool) -> Story | N
     )  # fmt: skip
     if terms.moments_key is not None and composed.reward is not None and learned is not None:
         told = _with_features(told, terms, decision, composed.reward)
-    if terms.pairs and known and composed.ready:
+    lengths = terms.charter.policy.diversity > 0
+    if (terms.pairs or lengths) and known and composed.ready:
         tokens = next((call[_PLAIN_CALL - 1] for call in reversed(calls) if len(call) > _PLAIN_CALL), None)
-        told = told._replace(pairs=pair_vectors(terms.pairs, scores, tokens))
+        told = told._replace(pairs=pair_vectors(terms.pairs, scores, tokens, lengths=lengths))
     newest_us: int = decisions[-1][0]  # every list is sorted by time
     if calls and calls[-1][0] > newest_us:
         newest_us = calls[-1][0]

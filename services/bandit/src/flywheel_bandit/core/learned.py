@@ -128,7 +128,7 @@ class Learned:
                 {"bucket": span, "arm": arm, "sums": list(sums)}
                 for span, arm, sums in self.moments.get(newest.moments_key, MomentSummary()).rows()
             ]
-        if newest.pairs:
+        if newest.pair_keys:
             value["pairs"] = [
                 {"score": score, "stands_for": stands_for, "bucket": span, "arm": arm, "sums": list(sums)}
                 for key, (score, stands_for) in newest.pair_keys.items()

@@ -2,7 +2,7 @@
 
 Reads ``arm-summaries`` and ``charters``, both partitioned by ``project/feature``. State tables: ``summaries`` (the
 newest of each shard), ``charters`` (revisions per feature), ``published`` (newest version per feature), ``diverging``
-(what fires of its proxies). The state is a function of the facts read, whatever their order.
+(what fires of its proxies and experiment). The state is a function of the facts read, whatever their order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 import orjson
 
 from flywheel.policy import build_policy
+from flywheel.policy.proxies import LENGTH
 from flywheel.stream import Event, FoldResult, Output, Reject, Skip, StateView
+from flywheel_bandit.core.alerts import About, Said, tell
 from flywheel_bandit.core.charters import (
     History,
     charter_problem,
@@ -23,8 +25,9 @@ from flywheel_bandit.core.charters import (
     history,
     row_of,
 )
-from flywheel_bandit.core.divergence import tell_divergences
-from flywheel_bandit.core.learned import moments_of, summary_of, uses_of
+from flywheel_bandit.core.divergence import proxies_firing, proxy_ended
+from flywheel_bandit.core.learned import moments_of, pairs_of, summary_of, uses_of
+from flywheel_bandit.core.winners import WINNER, winner_firing, winner_revoked
 
 CHARTERS_TOPIC = "charters"
 POLICIES_TOPIC = "policies"
@@ -79,7 +82,7 @@ def _take_summary(value: dict[str, Any], state: StateView) -> Skip | Reject | No
 
 def _publish(key: str, state: StateView) -> list[Output]:
     """Return the policy of a feature where it stands on more than the one published before, and what is to be said
-    of its proxies."""
+    of its proxies and experiment."""
     known = history(decode_rows(state.get("charters", key)))
     if known is None:
         return []
@@ -102,8 +105,14 @@ def _publish(key: str, state: StateView) -> list[Output]:
         summaries=[summary_of(summary) for summary in alike],
         moments=[moments_of(summary) for summary in alike if _same_features(summary, known)],
         uses=[uses_of(summary) for summary in alike if _same_measures(summary, known)],
+        lengths=[pairs_of(summary, LENGTH, LENGTH) for summary in found],
     )
-    return [Output(POLICIES_TOPIC, key, "policy", policy), *tell_divergences(key, newest, found, policy, state)]
+
+    def ended(about: About) -> Said:
+        return winner_revoked(policy) if about.kind == WINNER else proxy_ended(about)
+
+    firing = proxies_firing(newest, found) | winner_firing(policy)
+    return [Output(POLICIES_TOPIC, key, "policy", policy), *tell(key, firing, ended, policy, state)]
 
 
 def _same_features(summary: dict[str, Any], known: History) -> bool:

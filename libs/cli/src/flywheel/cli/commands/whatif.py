@@ -8,32 +8,29 @@ from typing import Any, Final
 
 import click
 import orjson
-from rich.console import Console
 
 from flywheel.cli.addresses import current_addresses
 from flywheel.cli.candidates import (
     Candidate,
     CandidateInvalid,
     fixed_shares,
-    from_charter,
     from_event,
-    learns,
+    judged_charter,
     parse_shares,
     written_targets,
 )
 from flywheel.cli.declared_files import end_with_first_problem, read_text
 from flywheel.cli.file_lines import called, limited_lines
 from flywheel.cli.logged_rows import Left, LoggedRow, charter_range, read_rows, recorded_rows
-from flywheel.cli.output import console, fail, json_option, print_json, table
+from flywheel.cli.output import fail, json_option, print_json
 from flywheel.cli.periods import check_period, instant
 from flywheel.cli.questions import QueryFailed, Rows, ask
-from flywheel.cli.what_if import Slice, slice_as_json, what_if
+from flywheel.cli.what_if import LEARN_SHARE, LEVEL, MOST_ROWS, NOT_BETTER, TIMEOUT_S, slice_as_json, what_if
+from flywheel.cli.what_if_report import show, why_left
 from flywheel.policy.charter_yaml import CharterInvalid, parse_charter
 from flywheel.stats import better
 
-MOST_ROWS: Final = 200_000
 MOST_POLICY_BYTES: Final = 1 << 20
-TIMEOUT_S: Final = 120.0
 _FOREVER_US: Final = 4_102_444_800_000_000
 """The year 2100."""
 _NO_RANGE: Final = "rewards lie outside of 0 to 1: say the range they can have, e.g. --reward-range -0.3:1"
@@ -56,9 +53,9 @@ _NO_RANGE: Final = "rewards lie outside of 0 to 1: say the range they can have, 
 @click.option("--arm", help="The other policy: always this arm.")
 @click.option("--by", multiple=True, help="Also by the values of this context field; may be given several times.")
 @click.option("--reward-range", help="Smallest and largest reward possible, LOW:HIGH; default: a charter's, else 0:1.")
-@click.option("--level", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True, help="Confidence.")
+@click.option("--level", type=click.FloatRange(0.5, 0.999), default=LEVEL, show_default=True, help="Confidence.")
 @click.option(
-    "--learn-share", type=click.FloatRange(0.05, 0.95), default=0.5, show_default=True,
+    "--learn-share", type=click.FloatRange(0.05, 0.95), default=LEARN_SHARE, show_default=True,
     help="Of the log, oldest first, what a charter that learns forms its beliefs on; the rest judges it.",
 )  # fmt: skip
 @click.option(
@@ -93,23 +90,23 @@ def whatif(  # noqa: PLR0917 - one parameter for each option
         period = (start_us or 0, _FOREVER_US if stop_us is None else stop_us)
         rows, running = _recorded(feature, project=project, period=period, most=most, left=left)
     if not rows:
-        fail(f"no decision with a reward to judge by{_why(left)}")
+        fail(f"no decision with a reward to judge by{why_left(left)}")
     try:
-        candidate, rows, declared, called = _candidate(policy_file, shares, arm, rows, learn_share)
+        candidate, judging, declared, called = _candidate(policy_file, shares, arm, rows, learn_share)
     except CandidateInvalid as error:
         fail(str(error))
-    low, high = _range(reward_range, declared or running, rows)
-    parts = what_if(rows, candidate, low=low, high=high, alpha=1.0 - level, by=by)
+    low, high = _range(reward_range, declared or running, judging)
+    parts = what_if(judging, candidate, low=low, high=high, alpha=1.0 - level, by=by)
     if as_json:
         heading = {"policy": called, "reward_range": [low, high], "level": level, "left_out": left.counts}
         print_json({**heading, "whole": slice_as_json(parts[0]), "slices": [slice_as_json(part) for part in parts[1:]]})
     else:
-        _show(parts, called, left)
+        show(parts, called, left)
     whole = parts[0].found
     if whole.refusals:
         fail(f"refused: {'; '.join(whole.refusals)}")
     if require_better and not better(whole):
-        fail("not proven better: the lower end of the gain's confidence sequence is not above 0")
+        fail(NOT_BETTER)
     if left.counts.get("lines that could not be read"):
         fail(f"{left.counts['lines that could not be read']} lines could not be read")
 
@@ -145,8 +142,8 @@ def _recorded(
 
 
 def _candidate(
-    policy_file: Path | None, shares: str | None, arm: str | None, rows: list[LoggedRow], learn_share: float
-) -> tuple[Candidate, list[LoggedRow], tuple[float, float] | None, str]:
+    policy_file: Path | None, shares: str | None, arm: str | None, rows: Sequence[LoggedRow], learn_share: float
+) -> tuple[Candidate, Sequence[LoggedRow], tuple[float, float] | None, str]:
     """The other policy, the rows that judge it, the range of its charter's reward, and what to call it."""
     if arm is not None:
         return fixed_shares({arm: 1.0}), rows, None, f"always {arm}"
@@ -161,11 +158,10 @@ def _candidate(
         charter = parse_charter(text)
     except CharterInvalid as error:
         end_with_first_problem(policy_file, error, "flywheel charter check")
-    if not learns(charter):
-        return from_charter(charter, ()), rows, charter.reward_range, policy_file.name
-    first = int(len(rows) * learn_share)
-    called = f"{policy_file.name}, beliefs formed on the first {first} decisions"
-    return from_charter(charter, rows[:first]), rows[first:], charter.reward_range, called
+    candidate, judging = judged_charter(charter, rows, learn_share)
+    formed = len(rows) - len(judging)
+    called = f"{policy_file.name}, beliefs formed on the first {formed} decisions" if formed else policy_file.name
+    return candidate, judging, charter.reward_range, called
 
 
 def _json(file: Path, text: str) -> Any:
@@ -189,48 +185,3 @@ def _range(given: str | None, declared: tuple[float, float] | None, rows: Sequen
     if not all(low <= row.reward <= high for row in rows):
         fail(_NO_RANGE if declared is None else f"rewards lie outside of the charter's {low:g} to {high:g}")
     return low, high
-
-
-def _why(left: Left) -> str:
-    return f" ({'; '.join(f'{count} {why}' for why, count in left.counts.items())})" if left.counts else ""
-
-
-def _show(parts: Sequence[Slice], called: str, left: Left) -> None:
-    out = console()
-    for part in parts:
-        _show_part(out, part, called if part.field is None else f"{part.field} = {part.value}")
-    if left.counts:
-        out.print(f"left out: {'; '.join(f'{count} {why}' for why, count in left.counts.items())}")
-
-
-def _show_part(out: Console, part: Slice, title: str) -> None:
-    found, of = part.found, part.found.diagnosis
-    out.print(f"{title}: {of.rows} decisions that earned {found.logged:.4f} ({_ends(found.logged_interval)})")
-    out.print(
-        f"effective rows {of.effective:.0f}, mean weight {of.mean_weight:.3f} ± {of.mean_weight_error:.3f},"
-        f" largest {of.largest_weight:.1f} ({of.largest_share:.1%} of all)"
-    )
-    if found.refusals:
-        for reason in found.refusals:
-            out.print(f"refused: {reason}")
-        out.print()
-        return
-    rows = [
-        [
-            one.name, f"{one.value:.4f}", _ends((one.bounds.low, one.bounds.high)),
-            _ends((one.bounds.always_low, one.bounds.always_high)), f"{one.gain:+.4f}",
-            _ends((one.gain_bounds.low, one.gain_bounds.high)),
-            _ends((one.gain_bounds.always_low, one.gain_bounds.always_high)),
-        ]
-        for one in found.estimates
-    ]  # fmt: skip
-    assert found.value_always is not None and found.gain_always is not None
-    rows.append(["betting", "", "", _ends(found.value_always), "", "", _ends(found.gain_always)])
-    headings = ["estimator", "value", "interval", "at all times", "gain", "interval", "at all times"]
-    out.print(table(headings, rows))
-    out.print("proven better than the log" if better(found) else "not proven better than the log")
-    out.print()
-
-
-def _ends(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.4f} to {ends[1]:.4f}"
