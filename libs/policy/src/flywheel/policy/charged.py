@@ -67,6 +67,7 @@ def with_constraints(
     event: dict[str, Any],
     uses: UseSummary,
     choose: Callable[[Sequence[int]], Choose],
+    *,
     expected: Callable[[Sequence[int]], Choose],
     alike: Mapping[str, float],
 ) -> Propensities:

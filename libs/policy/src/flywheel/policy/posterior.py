@@ -136,7 +136,7 @@ def build_policy(
     for of_shard in uses:
         used.merge(of_shard)
     alike = {each.arm: each.charge for each in answers}
-    found = with_constraints(charter, event, used, choose, expected, alike)
+    found = with_constraints(charter, event, used, choose, expected=expected, alike=alike)
     places = [place for place, arm in enumerate(arms) if arm["enabled"]]
     for place, propensity in zip(places, found.values, strict=True):
         arms[place]["propensity"] = propensity
