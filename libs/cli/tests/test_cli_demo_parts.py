@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -32,7 +33,7 @@ from flywheel.control.rules import parse_rules
 from flywheel.control.shipped import default_rules
 from flywheel.testkit import Answer, ModelVersion, simulated_prime
 
-FAST = Pace(per_s=10_000, at_once=4, ahead=20, patience_s=0.3)
+FAST = Pace(per_s=10_000, at_once=4, ahead=20)
 
 
 class MemoryWheel:
@@ -59,9 +60,9 @@ class MemoryWheel:
         return len(self.reports) if self.learns else 0
 
 
-async def replay(wheel: MemoryWheel, per_phase: int = 50, seed: int = 1) -> Played:
+async def replay(wheel: MemoryWheel, per_phase: int = 50, seed: int = 1, pace: Pace = FAST) -> Played:
     experiment = simulated_prime(queries=100)
-    return await play(experiment, wheel, seed=seed, per_phase=per_phase, pace=FAST, on_change=lambda _: None)
+    return await play(experiment, wheel, seed=seed, per_phase=per_phase, pace=pace, on_change=lambda _: None)
 
 
 class TestPlaying:
@@ -86,7 +87,7 @@ class TestPlaying:
 
     async def test_a_policy_that_takes_nothing_in_is_an_error_not_a_hang(self) -> None:
         with pytest.raises(ExceptionGroup) as raised:
-            await replay(MemoryWheel(learns=False))
+            await replay(MemoryWheel(learns=False), pace=replace(FAST, patience_s=0.3))
         assert raised.group_contains(NotLearning, match="for 0.3 s the policy took none of them in")
 
     async def test_an_arm_nobody_declared_is_an_error(self) -> None:
