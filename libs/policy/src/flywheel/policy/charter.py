@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from flywheel.policy.bounds import SUMS_OF_MEASURE, Limit, constraint_problem, measures
 from flywheel.policy.arm_spec import ArmSpec, escalation_problem
+from flywheel.policy.bounds import SUMS_OF_MEASURE, Limit, constraint_problem, measures
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
 from flywheel.policy.experiment import KINDS_BY_SHARES, experiment_problem
 from flywheel.policy.feature_spec import MOST_SUMS, FeatureSpec, encoder_of, encoding_of

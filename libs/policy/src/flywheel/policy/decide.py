@@ -17,8 +17,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from flywheel.events import event_id
-from flywheel.policy.charged import OwnCharges
 from flywheel.policy.cascade import PLAN, Escalation, read_plan
+from flywheel.policy.charged import OwnCharges
 from flywheel.policy.eligibility import Rule, Value, compile_rule
 from flywheel.policy.linear_policy import LinearPolicy, compile_linear
 from flywheel.policy.posterior import choice_probabilities
