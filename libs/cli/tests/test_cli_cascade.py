@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 from flywheel.cli.judged_answers import JudgedAnswer, recorded_answers, recorded_query
 from flywheel.cli.main import cli
 from flywheel.policy import parse_charter
+from flywheel.policy.cascade import Escalation
+from flywheel.policy.doubt import Answer, raw_doubt
 from flywheel.store import StoreSettings, connect, migrate
 
 GOOD = {"doubt": 0.5, "ok": 1}
@@ -75,6 +77,29 @@ def test_doubts_are_read_from_answers_and_from_probabilities(tmp_path: Path) -> 
     assert sure["calibration"] == [[0.1, 0.1], [0.6, 0.9]] and sure["wrong"] == pytest.approx(0.5)
 
 
+def test_a_doubt_is_learned_and_goes_into_a_charter_with_its_calibration(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(400):
+        hard = bool(rng.random() < 0.4)
+        sums = " + ".join(map(str, rng.integers(1, 99, 9 if hard else 2)))
+        rows.append({"question": "What is it?", "answer": f"It is {sums}.", "ok": int(rng.random() > 0.1 + 0.7 * hard)})
+    result = calibrate(write(tmp_path, rows), "--doubt", "learned", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0 and found["calibrated"]["auc"]["low"] > 0.7
+    plan = Escalation(
+        to="strong", above=0.4, doubt="learned", weights=tuple(found["weights"]),
+        calibration=tuple(map(tuple, found["calibration"])),
+    )  # fmt: skip
+    told = [Answer(f"It is {sums}.", question="What is it?") for sums in ("3 + 4", " + ".join(["55"] * 9))]
+    easy, hard = (plan.calibrated(raw_doubt("learned", each, plan.weights) or 0.0) for each in told)
+    assert easy < 0.3 and hard > 0.6
+    lines = calibrate(write(tmp_path, rows), "--doubt", "learned").output.splitlines()
+    assert lines[-1].startswith("weights: [") and lines[-1].count(",") == 84
+    without = calibrate(write(tmp_path, [*rows, GOOD]), "--doubt", "learned")
+    assert without.exit_code == 1 and "line 401: answer: is needed" in without.stderr
+
+
 @pytest.mark.parametrize(
     ("row", "field"),
     [
@@ -90,6 +115,7 @@ def test_doubts_are_read_from_answers_and_from_probabilities(tmp_path: Path) -> 
         ({**GOOD, "doubt": True}, "doubt"),
         ({**GOOD, "doubt": float("nan")}, "doubt"),
         ({**GOOD, "weight": -1}, "weight"),
+        ({**GOOD, "weight": 0}, "weight"),
         ({**GOOD, "dout": 1}, "dout"),
         ({"answer": 5, "ok": 1}, "answer"),
         ({"answer": "x", "ok": 1, "finish_reason": 1}, "finish_reason"),

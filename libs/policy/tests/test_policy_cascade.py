@@ -131,7 +131,18 @@ def test_lots_are_drawn_only_near_the_threshold():
     assert never.chance(1.0) == 0.0, "a plan that only watches"
 
 
-@pytest.mark.parametrize("field", [{"above": -0.1}, {"above": 1.1}, {"width": 0.6}, {"doubt": "mood"}, {"to": ""}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"above": -0.1},
+        {"doubt": "learned"},
+        {"weights": (0.1,)},
+        {"above": 1.1},
+        {"width": 0.6},
+        {"doubt": "mood"},
+        {"to": ""},
+    ],
+)
 def test_what_is_out_of_range_is_refused(field):
     with pytest.raises(ValidationError):
         Escalation(**{"to": "strong", "above": 0.3, **field})

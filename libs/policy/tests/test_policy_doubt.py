@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flywheel.policy.cascade import LEARNED_WEIGHTS
 from flywheel.policy.doubt import (
     WEIGHTS,
     Answer,
@@ -17,6 +18,8 @@ from flywheel.policy.doubt import (
     logprob_doubt,
     raw_doubt,
 )
+from flywheel.routing.answer_doubt import WEIGHTS as WEIGHTS_OF_SIGNALS
+from flywheel.routing.answer_doubt import answer_signals
 
 LONG = "The invoice covers three months of the plan that you booked in March, at the price agreed then. " * 3
 
@@ -84,3 +87,14 @@ def test_a_doubt_is_a_share_whatever_the_answer(text, reason, wants_json, logpro
 def test_a_long_hostile_text_is_judged_too():
     for text in ("(" * 300_000, "[" * 300_000, "a " * 200_000, "I'm sorry " * 50_000, "-" * 300_000):
         assert 0.0 <= form_doubt(Answer(text, wants_json=True)) <= 1.0
+
+
+def test_a_learned_doubt_is_linear_in_the_signals_of_question_and_answer():
+    assert LEARNED_WEIGHTS == WEIGHTS_OF_SIGNALS == 1 + len(answer_signals("", ""))
+    weights = [0.1] + [0.0] * (LEARNED_WEIGHTS - 1)
+    weights[1 + 42 + 3] = 0.2  # numbers in the answer, in logarithms
+    answer = Answer("It is 4 or 5.", question="How many eggs are left?")
+    assert raw_doubt("learned", answer, weights) == pytest.approx(0.1 + 0.2 * math.log1p(2))
+    assert raw_doubt("learned", Answer("1 2 3 " * 99, question=""), [5.0, *weights[1:]]) == 1.0
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        raw_doubt("learned", answer, weights[:-1])

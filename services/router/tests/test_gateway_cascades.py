@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections import Counter
+from decimal import Decimal
 
 import pytest
 from budget_parts import budget, declare
-from gateway_parts import CODEC, MODELS, gateway, priced
+from gateway_parts import ASKED, CODEC, MODELS, gateway, priced
 from test_gateway_budgets import calls_of, paid, post
 
-from flywheel.policy.cascade import Escalation
+from flywheel.policy.cascade import LEARNED_WEIGHTS, Escalation
+from flywheel.routing.texts import SIGNALS
 from flywheel.testkit.provider_server import Behaviour, events_of
+from flywheel_router.gateway.cascading import question_of
 
 STRONG, CHEAP = (MODELS[arm].removeprefix("openai/") for arm in ("strong", "cheap"))
 SURE, UNSURE = math.log(0.95), math.log(0.5)
@@ -146,6 +150,29 @@ async def test_the_form_of_an_answer_is_judged_in_both_formats(tmp_path, monkeyp
     assert calls[-2]["doubt_raw"] == pytest.approx(0.8) and calls[-1]["request_model"] == sonnet.partition("/")[2]
 
 
+async def test_a_learned_doubt_reads_the_question_and_the_answer(tmp_path, monkeypatch):
+    weights = [0.0] * LEARNED_WEIGHTS
+    weights[1 + 3] = weights[1 + SIGNALS + 3] = 0.2  # numbers in the question and in the answer, in logarithms
+    parts = [{"type": "text", "text": "What is 1 + 2 ?"}, {"type": "text", "text": "And 3 + 4 ?"}]
+    messages = [*ASKED["messages"], {"role": "user", "content": parts}, {"role": "assistant", "content": "9 9 9"}]
+    async with gateway(tmp_path, monkeypatch) as made:
+        made.router.publish(cascade(doubt="learned", above=0.4, weights=tuple(weights)))
+        made.provider.will(CHEAP, Behaviour(text="It is 3 ."))
+        easy, hard = await made.ask(), await made.ask(messages=messages)
+        calls = await made.told()
+    assert [each.headers["x-flywheel-cascade"] for each in (easy, hard)] == ["kept", "escalated"]
+    assert calls[0]["doubt_raw"] == pytest.approx(0.2 * math.log(2))
+    assert calls[1]["doubt_raw"] == pytest.approx(0.2 * (math.log(5) + math.log(2)))
+    assert "logprobs" not in made.provider.seen[0].body and "escalate" not in calls[0]["params"]
+
+
+@pytest.mark.parametrize(
+    "messages", [None, "x", [], [5], [{"role": "user"}], [{"role": "user", "content": [5, {"text": 5}]}]]
+)
+def test_a_question_that_is_none_is_empty(messages):
+    assert question_of(messages) == ""
+
+
 async def test_an_arm_that_may_not_serve_is_not_escalated_to(tmp_path, monkeypatch):
     async with gateway(tmp_path, monkeypatch, circuit_least_attempts=2, circuit_open_s=600.0) as made:
         made.router.publish(cascade(strong_on=False))
@@ -235,6 +262,21 @@ async def test_an_arm_of_another_budget_is_not_paid_by_this_one(tmp_path, monkey
         provider.will(CHEAP, Behaviour(text=WEAK, logprob=UNSURE))
         reply = await post(router, "r1")
     assert reply.headers["x-flywheel-cascade"] == "unpaid" and len(provider.seen) == 1
+
+
+async def test_many_cascades_at_once_never_spend_more_than_there_is(tmp_path, monkeypatch):
+    # 200 to 300 bytes and 100 tokens: bounds of 0.0001 USD for the cheap call and 0.0017 for the strong one.
+    async with paid(tmp_path, monkeypatch, "0.01", max_output_tokens=100) as (router, provider):
+        router.publish(cascade())
+        provider.will(CHEAP, Behaviour(text=WEAK, logprob=UNSURE))
+        provider.will(STRONG, Behaviour(text=" ".join(["word"] * 100)))
+        replies = await asyncio.gather(*(post(router, f"r{n}") for n in range(60)))
+        calls = await calls_of(router)
+    verdicts = Counter(reply.headers.get("x-flywheel-cascade") for reply in replies)
+    assert verdicts["escalated"] > 2 and verdicts["unpaid"] > 2, "as long as it pays both, then one, then none"
+    assert set(verdicts) <= {"escalated", "unpaid", None}
+    assert {reply.status_code for reply in replies} <= {200, 402, 429}
+    assert len(provider.seen) == len(calls) and 0 < sum(call["cost_usd"] for call in calls) <= Decimal("0.01")
 
 
 async def test_a_free_retry_before_the_cascade_is_told_after_both_calls(tmp_path, monkeypatch):

@@ -9,13 +9,14 @@ from typing import Any, Final, NamedTuple
 
 from flywheel.policy.cascade import DoubtKind
 from flywheel.policy.doubt import Answer, raw_doubt
+from flywheel.routing.answer_doubt import answer_signals
 from flywheel.store import quoted
 
 MOST_ANSWER_CHARS: Final = 200_000
 MOST_TOKENS: Final = 200_000
 _MOST_WEIGHT: Final = 1e6
 _FIELDS: Final = frozenset(
-    {"doubt", "answer", "logprobs", "finish_reason", "tool_calls", "wants_json", "ok", "score", "weight"}
+    {"doubt", "answer", "question", "logprobs", "finish_reason", "tool_calls", "wants_json", "ok", "score", "weight"}
 )
 
 
@@ -28,11 +29,13 @@ class BadLine(Exception):
 
 
 class JudgedAnswer(NamedTuple):
-    """A raw doubt, how wrong the answer was (0 to 1), and how many answers it stands for."""
+    """A raw doubt, how wrong the answer was (0 to 1), how many answers it stands for; and the signals that a doubt is
+    learned from, where that is wanted (then the raw one is not known yet, and 0)."""
 
     raw: float
     wrong: float
     weight: float
+    signals: tuple[float, ...] = ()
 
 
 def read_answers(lines: Iterable[bytes], kind: DoubtKind) -> Iterator[tuple[int, JudgedAnswer | BadLine]]:
@@ -84,14 +87,26 @@ def _judged(found: Mapping[str, Any], kind: DoubtKind) -> JudgedAnswer:
     if ("ok" in found) == ("score" in found):
         raise BadLine("ok", "a line has either ok or score")
     weight = _number(found, "weight", _MOST_WEIGHT) if "weight" in found else 1.0
-    raw = _number(found, "doubt", 1.0) if "doubt" in found else _read(found, kind)
-    return JudgedAnswer(raw, 1.0 - (_ok(found["ok"]) if "ok" in found else _number(found, "score", 1.0)), weight)
+    if weight <= 0:
+        raise BadLine("weight", "must be above 0")
+    wrong = 1.0 - (_ok(found["ok"]) if "ok" in found else _number(found, "score", 1.0))
+    if kind == "learned":
+        if "doubt" in found:
+            raise BadLine("answer", "is needed, as the doubt is learned from it")
+        signals = answer_signals(_text(found, "question") if "question" in found else "", _text(found, "answer"))
+        return JudgedAnswer(0.0, wrong, weight, tuple(signals))
+    return JudgedAnswer(_number(found, "doubt", 1.0) if "doubt" in found else _read(found, kind), wrong, weight)
+
+
+def _text(found: Mapping[str, Any], field: str) -> str:
+    text = found[field]
+    if not isinstance(text, str) or len(text) > MOST_ANSWER_CHARS:
+        raise BadLine(field, f"must be a text of at most {MOST_ANSWER_CHARS:,} characters")
+    return text
 
 
 def _read(found: Mapping[str, Any], kind: DoubtKind) -> float:
-    text = found["answer"]
-    if not isinstance(text, str) or len(text) > MOST_ANSWER_CHARS:
-        raise BadLine("answer", f"must be a text of at most {MOST_ANSWER_CHARS:,} characters")
+    text = _text(found, "answer")
     reason = found.get("finish_reason")
     if reason is not None and not isinstance(reason, str):
         raise BadLine("finish_reason", "must be a text")

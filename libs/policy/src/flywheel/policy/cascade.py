@@ -17,15 +17,21 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from flywheel.policy.declared_values import Declared, Name, Number
 
-DoubtKind = Literal["logprobs", "least_logprobs", "form"]
+DoubtKind = Literal["logprobs", "least_logprobs", "form", "learned"]
 """What the raw doubt is read from, see ``flywheel.policy.doubt``."""
 
 PLAN: Final = "escalate"
 """Name under which an arm's parameters carry its plan, as JSON."""
 MOST_KNOTS: Final = 64
+LEARNED_WEIGHTS: Final = 85
+"""Numbers that a learned doubt has: a constant and the weights of 42 signals of the question and of the answer."""
 
 Share = Annotated[Number, Field(ge=0, le=1)]
 Knot = tuple[Share, Share]
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _knots(value: Any) -> Any:
@@ -41,7 +47,7 @@ class Escalation(Declared):
     good enough above which that is done; 1 never does it, and the doubt is logged all the same. None only in an arm of
     which it is tuned. ``calibration``: points (raw doubt, that probability), rising, straight between them and level
     beyond; without any the raw doubt is taken for it. ``width``: within so much of ``above`` lots are drawn, so that
-    the doubt goes on being tested on answers of both sides.
+    the doubt goes on being tested on answers of both sides. ``weights``: of a ``learned`` doubt.
     """
 
     to: Name
@@ -49,6 +55,7 @@ class Escalation(Declared):
     doubt: DoubtKind = "logprobs"
     calibration: Annotated[tuple[Knot, ...], BeforeValidator(_knots), Field(max_length=MOST_KNOTS)] = ()
     width: Annotated[Number, Field(ge=0, le=0.5)] = 0.0
+    weights: Annotated[tuple[Number, ...], BeforeValidator(_tuple)] = ()
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -57,6 +64,13 @@ class Escalation(Declared):
                 raise ValueError(f"the raw doubts of calibration must rise; {after[0]:g} follows {before[0]:g}")
             if after[1] < before[1]:
                 raise ValueError(f"the probabilities of calibration must not fall; {after[1]:g} follows {before[1]:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        wanted = LEARNED_WEIGHTS if self.doubt == "learned" else 0
+        if len(self.weights) != wanted:
+            raise ValueError(f"weights of a doubt by {self.doubt} are {wanted} numbers, not {len(self.weights)}")
         return self
 
     def calibrated(self, raw: float) -> float:

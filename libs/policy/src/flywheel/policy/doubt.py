@@ -7,6 +7,8 @@ None of them is a probability: how often an answer with so much doubt is wrong i
 - ``least_logprobs``: the same over the tenth of the tokens that the model was least sure of (a lower quantile says more
   of a long answer than the mean does: Gupta et al., 2024).
 - ``form``: signs in the text and in how it ended. Cheap, needs nothing of the provider, and weak.
+- ``learned``: linear in cheap signals of question and answer, by weights from answers whose worth was known
+  (``flywheel.routing.answer_doubt``).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from flywheel.policy.cascade import DoubtKind
+from flywheel.routing.answer_doubt import learned_doubt
 
 LEAST_SHARE: Final = 0.1
 _LEAST_LOGPROB: Final = -20.0
@@ -52,22 +55,25 @@ _FENCE: Final = "```"
 
 class Answer(NamedTuple):
     """An answer as far as doubts look at it. ``logprobs``: of its tokens, natural logarithms; ``wants_json``: whether
-    the caller asked for JSON."""
+    the caller asked for JSON; ``question``: what was asked last."""
 
     text: str = ""
     finish_reason: str | None = None
     tool_calls: int = 0
     wants_json: bool = False
     logprobs: Sequence[float] = ()
+    question: str = ""
 
 
-def raw_doubt(kind: DoubtKind, answer: Answer) -> float | None:
+def raw_doubt(kind: DoubtKind, answer: Answer, weights: Sequence[float] = ()) -> float | None:
     """Return the raw doubt of an answer; None where what it is read from did not come. An answer without any content is
-    wholly doubted, whatever the kind."""
+    wholly doubted, whatever the kind. ``weights``: of a learned doubt."""
     if _empty(answer):
         return 1.0
     if kind == "form":
         return form_doubt(answer)
+    if kind == "learned":
+        return learned_doubt(weights, answer.question, answer.text)
     if not answer.logprobs:
         return None
     return logprob_doubt(answer.logprobs) if kind == "logprobs" else least_logprob_doubt(answer.logprobs)

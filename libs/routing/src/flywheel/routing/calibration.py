@@ -1,7 +1,7 @@
 """How often an answer with so much doubt is wrong: a calibration from labelled answers, and how well it holds.
 
 Arrays have one entry an answer: ``raw`` doubts (0 to 1), ``wrong`` (1 less its score, 0 to 1) and ``weights`` (how many
-answers each stands for). Lower is better for both errors.
+answers each stands for, above 0). Lower is better for both errors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class TooFew(ValueError):
 class Errors:
     """How well probabilities hold, with 95 % intervals over answers.
 
-    ``calibration``: expected calibration error over bins of equally many answers (Naeini, Cooper and Hauskrecht, 2015);
+    ``calibration``: expected calibration error over bins of equally many answers (Naeini, Cooper and Hauskrecht, 2015),
+    which chance alone makes larger than 0, and drawing answers again larger still, so its interval lies high;
     ``brier``: mean squared error (Brier, 1950); ``auc``: how often a wrong answer is doubted more than a right one, of
     which 0.5 is by chance, and which no rising calibration but by ties can change.
     """
@@ -95,7 +96,8 @@ def fit_knots(raw: Floats, wrong: Floats, weights: Floats) -> Knots:
 def apply_knots(knots: Knots, raw: Floats) -> Floats:
     """Return the probabilities that a calibration gives raw doubts; what a cascade's plan does with one of them."""
     at, share = zip(*knots, strict=True)
-    return np.interp(raw, at, share)
+    found: Floats = np.interp(raw, at, share)
+    return found
 
 
 def cross_fitted(raw: Floats, wrong: Floats, weights: Floats, *, folds: int, seed: int) -> Floats:
@@ -109,19 +111,27 @@ def cross_fitted(raw: Floats, wrong: Floats, weights: Floats, *, folds: int, see
     return found
 
 
+def check_enough(wrong: Floats, *, folds: int) -> None:
+    """Say whether anything can be learned.
+
+    Raises:
+        TooFew: fewer than ten answers a fold, or all of them equally good.
+    """
+    if len(wrong) < 10 * folds:
+        raise TooFew(f"{len(wrong)} answers are too few for {folds} folds: ten for each are needed")
+    if wrong.max() == wrong.min():
+        raise TooFew("all answers are equally good, so there is nothing to tell apart")
+
+
 def calibrate(
     raw: Floats, wrong: Floats, weights: Floats, *, folds: int = 5, draws: int = 500, seed: int = 0
 ) -> Calibrated:
     """Fit a calibration and say how well it holds.
 
     Raises:
-        TooFew: fewer than ten answers a fold, or all of them right or all wrong.
+        TooFew: as ``check_enough``.
     """
-    if len(raw) < 10 * folds:
-        raise TooFew(f"{len(raw)} answers are too few for {folds} folds: ten for each are needed")
-    counted = wrong[weights > 0]
-    if not len(counted) or counted.max() == counted.min():
-        raise TooFew("all answers are equally good, so there is nothing to tell apart")
+    check_enough(wrong, folds=folds)
     fitted = cross_fitted(raw, wrong, weights, folds=folds, seed=seed)
     again = query_weights(len(raw), draws=draws, seed=seed) * weights
     first, second = _figures(raw, wrong, again), _figures(fitted, wrong, again)
@@ -170,4 +180,5 @@ def _figures(doubt: Floats, wrong: Floats, again: Floats) -> tuple[Floats, Float
 
 def _interval(drawn: Floats) -> Interval:
     low, high = np.nanquantile(drawn[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(drawn[0]), float(low), float(high))
+    value = float(drawn[0])
+    return Interval(value, min(value, float(low)), max(value, float(high)))

@@ -37,7 +37,7 @@ def plan_for(asked: Asked, course: Course) -> Escalation | None:
 
 def asks_logprobs(asked: Asked, plan: Escalation | None) -> bool:
     """Whether the provider is asked for the probabilities of its tokens."""
-    return plan is not None and plan.doubt != "form" and asked.endpoint == "chat"
+    return plan is not None and plan.doubt in ("logprobs", "least_logprobs") and asked.endpoint == "chat"
 
 
 def judge(
@@ -50,7 +50,7 @@ def judge(
         sequel: what may follow; asked only where the answer is doubted.
         left_s: seconds until the deadline.
     """
-    raw = raw_doubt(plan.doubt, _answer(asked, tally))
+    raw = raw_doubt(plan.doubt, _answer(asked, tally), plan.weights)
     if raw is None:
         return Judged("unjudged")
     doubt = plan.calibrated(raw)
@@ -72,4 +72,16 @@ def _answer(asked: Asked, tally: Tally) -> Answer:
         tool_calls=tally.tool_calls,
         wants_json=kind in ("json_object", "json_schema"),
         logprobs=tally.logprobs,
+        question=question_of(asked.body.get("messages")),
     )
+
+
+def question_of(messages: object) -> str:
+    """The text of the last message of the user, in either format; empty where there is none."""
+    for message in reversed(messages) if isinstance(messages, list) else ():
+        if isinstance(message, dict) and message.get("role") == "user":
+            content = message.get("content")
+            parts = content if isinstance(content, list) else [{"text": content}]
+            texts = [part.get("text") for part in parts if isinstance(part, dict)]
+            return "\n".join(text for text in texts if isinstance(text, str))
+    return ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from flywheel.policy import Arm, DecideRequest, Decision
+from flywheel.policy.cascade import PLAN
 from flywheel.pricing import BUCKETS, PriceBook, PricedCall, counted, price_call, price_usage
 from flywheel_router.gateway.asking import Endpoint
 from flywheel_router.gateway.cascading import Judged
@@ -103,7 +104,7 @@ def call_event(
         "temperature": _number(attempt.body.get("temperature")),
         "top_p": _number(attempt.body.get("top_p")),
         "max_tokens": _cap(attempt.body),
-        "params": dict(arm.params),
+        "params": {name: text for name, text in arm.params.items() if name != PLAN},
         "streaming": streaming,
         "latency_ms": attempt.latency_ms,
         "ttft_ms": attempt.ttft_ms,

@@ -15,7 +15,8 @@ from flywheel.cli.judged_answers import JudgedAnswer, read_answers, recorded_ans
 from flywheel.cli.output import console, fail, json_option, print_json, table
 from flywheel.cli.questions import QueryFailed, ask
 from flywheel.policy.cascade import DoubtKind, break_even_doubt
-from flywheel.routing.calibration import Calibrated, TooFew, calibrate
+from flywheel.routing.answer_doubt import cross_fitted_doubts, fit_doubt
+from flywheel.routing.calibration import Calibrated, TooFew, calibrate, check_enough
 
 _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 _THRESHOLDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -76,30 +77,40 @@ def calibrate_doubts(
     """Turn judged answers in FILES (JSONL; - is standard input), or in ClickHouse, into the calibration of an arm's
     plan.
 
-    A line is {"doubt": 0..1, "ok": 0 or 1}; instead of doubt {"answer": "...", "finish_reason": "...", "logprobs":
-    [...], "wants_json": true, "tool_calls": 0}, instead of ok {"score": 0..1}; "weight" says how many answers it stands
-    for. What is said of the calibration's errors is cross-fitted. Lines that cannot be read are named and skipped; then
-    the exit code is 1.
+    A line is {"doubt": 0..1, "ok": 0 or 1}; instead of doubt {"answer": "...", "question": "...", "finish_reason":
+    "...", "logprobs": [...], "wants_json": true, "tool_calls": 0}, instead of ok {"score": 0..1}; "weight" says for how
+    many answers it stands. With --doubt learned the doubt itself is learned from these answers. What is said of errors
+    is cross-fitted. Lines that cannot be read are named and skipped; then the exit code is 1.
     """
     if (extra_usd is None) != (price is None):
         raise click.UsageError("--extra-usd and --price belong together")
     if bool(files) == (feature is not None):
         raise click.UsageError("name FILES or --feature, one of them")
+    if feature is not None and kind == "learned":
+        raise click.UsageError("a doubt is learned from the answers' texts, so from FILES")
     bad: list[dict[str, Any]] = []
     answers = _collected(files, kind, bad) if feature is None else _recorded(project, feature, most)
     if not answers:
         fail("there is no answer to learn from")
-    raw, wrong, weights = (np.array(column) for column in zip(*answers, strict=True))
+    raw, wrong, weights = (np.array([each[place] for each in answers]) for place in range(3))
+    learned: tuple[float, ...] = ()
     try:
+        check_enough(wrong, folds=folds)
+        if kind == "learned":
+            signals = np.array([each.signals for each in answers])
+            raw = cross_fitted_doubts(signals, wrong, weights, folds=folds, seed=seed)
+            learned = fit_doubt(signals, wrong, weights)
         found = calibrate(raw, wrong, weights, folds=folds, draws=draws, seed=seed)
     except TooFew as error:
         fail(str(error))
     above = None if extra_usd is None or price is None else break_even_doubt(extra_usd, price, gain)
     steps = [_step(found, wrong, weights, each) for each in sorted({*_THRESHOLDS, *([] if above is None else [above])})]
     if as_json:
-        print_json(_as_json(found, len(answers), above, steps, bad))
+        print_json({**_as_json(found, len(answers), above, steps, bad), "weights": list(learned)})
     else:
         _show(found, len(answers), above, steps)
+        if learned:
+            console().print(f"weights: [{', '.join(f'{value:g}' for value in learned)}]", markup=False)
     if bad:
         fail(f"{len(bad)} of {len(bad) + len(answers)} lines could not be used")
 
