@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flywheel.policy import CharterInvalid, Summary, build_policy, compile_policy, parse_charter
-from flywheel.policy.cascade import MOST_KNOTS, Escalation, break_even_doubt, read_plan
+from flywheel.policy.cascade import LEARNED_WEIGHTS, MOST_KNOTS, Escalation, break_even_doubt, read_plan
 
 CHARTER = """
 feature: support-answers
@@ -146,6 +146,16 @@ def test_lots_are_drawn_only_near_the_threshold():
 def test_what_is_out_of_range_is_refused(field):
     with pytest.raises(ValidationError):
         Escalation(**{"to": "strong", "above": 0.3, **field})
+
+
+def test_a_plan_fits_into_a_decision():
+    weights = tuple(-1e-6 / (3 + n) for n in range(LEARNED_WEIGHTS))
+    knots = tuple((n / 61, n / 67) for n in range(60))
+    with pytest.raises(ValidationError, match="more than 4096 characters as JSON; round its numbers"):
+        Escalation(to="strong", above=0.3, doubt="learned", weights=weights, calibration=knots)
+    rounded = tuple(round(weight, 12) for weight in weights), tuple((round(x, 4), round(y, 4)) for x, y in knots)
+    plan = Escalation(to="strong", above=0.3, doubt="learned", weights=rounded[0], calibration=rounded[1])
+    assert read_plan(plan.text()) == plan
 
 
 def test_escalating_pays_from_the_break_even_doubt_on():

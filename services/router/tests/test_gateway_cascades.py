@@ -76,7 +76,8 @@ async def test_a_sure_answer_stays_and_a_doubted_one_is_replaced(tmp_path, monke
 async def test_a_stream_is_held_back_until_it_is_judged(tmp_path, monkeypatch, logprob, text, calls):
     async with gateway(tmp_path, monkeypatch) as made:
         made.router.publish(cascade())
-        doubtful(made, logprob)
+        made.provider.will(CHEAP, Behaviour(text=WEAK, logprob=logprob, gap_s=0.02))  # a piece at a time
+        made.provider.will(STRONG, Behaviour(text=GOOD, gap_s=0.02))
         reply = await made.ask(stream=True)
         found = await made.told()
     events = list(events_of(reply.content))

@@ -23,6 +23,8 @@ DoubtKind = Literal["logprobs", "least_logprobs", "form", "learned"]
 PLAN: Final = "escalate"
 """Name under which an arm's parameters carry its plan, as JSON."""
 MOST_KNOTS: Final = 64
+MOST_CHARS: Final = 4096
+"""Of a plan's text: what a parameter of a decision may have."""
 LEARNED_WEIGHTS: Final = 85
 """Numbers that a learned doubt has: a constant and the weights of 42 signals of the question and of the answer."""
 
@@ -71,6 +73,8 @@ class Escalation(Declared):
         wanted = LEARNED_WEIGHTS if self.doubt == "learned" else 0
         if len(self.weights) != wanted:
             raise ValueError(f"weights of a doubt by {self.doubt} are {wanted} numbers, not {len(self.weights)}")
+        if len(self.text()) > MOST_CHARS:
+            raise ValueError(f"the plan has more than {MOST_CHARS} characters as JSON; round its numbers")
         return self
 
     def calibrated(self, raw: float) -> float:
