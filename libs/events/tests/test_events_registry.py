@@ -30,9 +30,9 @@ def test_a_consumer_finds_the_schema_of_a_frame(api: TestClient) -> None:
 def test_subjects_are_named_after_their_topics(api: TestClient) -> None:
     assert api.get("/subjects").json() == sorted(f"{t}-value" for t in topics())
     latest = api.get("/subjects/llm-calls-value/versions/latest").json()
-    assert (latest["id"], latest["schemaType"]) == (18, "AVRO")
-    assert api.get("/subjects/llm-calls-value/versions").json() == [1, 2]
-    assert api.get("/subjects/llm-calls-value/versions/2").json() == latest
+    assert (latest["id"], latest["schemaType"]) == (37, "AVRO")
+    assert api.get("/subjects/llm-calls-value/versions").json() == [1, 2, 3]
+    assert api.get("/subjects/llm-calls-value/versions/3").json() == latest
     assert api.get("/").json() == {}
     assert api.get("/schemas/types").json() == ["AVRO"]
     assert api.get("/config").json() == api.get("/config/x-value").json() == {"compatibilityLevel": "FULL_TRANSITIVE"}

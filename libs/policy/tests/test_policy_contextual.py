@@ -15,8 +15,6 @@ from scipy import special, stats
 from flywheel.events import event_id
 from flywheel.policy.contest import CONTEST_ERROR, shares_of_best
 from flywheel.policy.contextual import (
-    break_even_doubt,
-    cascade_probabilities,
     contextual_probabilities,
     inverse_gap_weights,
     squarecb_gamma,
@@ -209,15 +207,6 @@ def test_squarecb_is_a_distribution_that_favours_the_best(means, gamma):
     values = inverse_gap_weights(means, gamma)
     assert math.fsum(values) == pytest.approx(1.0) and min(values) >= 0
     assert values[means.index(max(means))] == pytest.approx(max(values))
-
-
-def test_a_cascade_escalates_where_doubt_pays():
-    assert cascade_probabilities(0.2, 0.3) == (1.0, 0.0) and cascade_probabilities(0.31, 0.3) == (0.0, 1.0)
-    assert cascade_probabilities(0.3, 0.3, width=0.1) == pytest.approx((0.5, 0.5))
-    assert cascade_probabilities(0.35, 0.3, width=0.1) == pytest.approx((0.25, 0.75))
-    # A dollar must bring 20 of reward; a cent more that repairs a wrong answer pays from a doubt of 20 %.
-    assert break_even_doubt(0.01, 20.0) == pytest.approx(0.2)
-    assert break_even_doubt(1.0, 20.0) == 1.0
 
 
 def test_an_unknown_kind_is_named():

@@ -147,6 +147,24 @@ def test_attempts_add_up_and_a_refused_one_costs_nothing(facts):
     assert outcome["cost_usd"] == Decimal("0.005")
 
 
+def test_a_cascade_teaches_its_own_arm_what_both_calls_cost(facts):
+    batch = [
+        facts.decision("r", 0.0, arm="cheap"),
+        facts.call("r", 0.5, variant="cheap", escalation="escalated", cost_usd=Decimal("0.001"), latency_ms=300.0),
+        facts.call("r", 1.0, variant="strong", attempt=2, cost_usd=Decimal("0.009"), latency_ms=700.0),
+        facts.judged("r", 2.0, 1.0),
+        facts.thumb("r", 2.0, 1.0),
+    ]
+    outcomes, _, state = folded(facts, batch)
+    assert (outcomes["r"]["arm"], outcomes["r"]["cost_usd"], outcomes["r"]["latency_ms"]) == (
+        "cheap",
+        Decimal("0.01"),
+        1000.0,
+    )
+    # 1 - 0.2·0.01/0.01 - 0.1·1000/1000
+    assert [row[1:4] for row in learned(state)] == [["cheap", 1, "700000000"]]
+
+
 def test_a_request_that_only_failed_has_quality_zero_at_once(facts):
     batch = [facts.decision("r", 0), facts.call("r", 0.1, cost=None, ms=100.0, status="ERROR")]
     outcomes, _, state = folded(facts, batch)

@@ -97,6 +97,42 @@ def test_a_shadow_call_costs_but_uses_no_reservation(facts):
     assert row(rows, "a") == (25, 100, 1, 0, 0) and row(rows, "") == (30, 0, 1, 0, 0)
 
 
+ESCALATED = {"escalation": "escalated"}
+
+
+@pytest.mark.parametrize(
+    ("costs", "halfway", "at_the_end"),
+    [
+        ((10, 60), (10, 10, 1, 0, 0), (70, 100, 2, 0, 0)),
+        ((10, None), (10, 10, 1, 0, 0), (100, 100, 2, 1, 0)),
+        ((None, 60), (100, 100, 1, 1, 0), (100, 100, 2, 1, 0)),
+        ((10, 95), (10, 10, 1, 0, 0), (105, 100, 2, 0, 1)),
+        ((0, 0), (0, 0, 1, 0, 0), (0, 100, 2, 0, 0)),
+    ],
+)
+def test_of_a_cascade_two_calls_are_paid_and_the_rest_stays_reserved_until_the_second(
+    facts, costs, halfway, at_the_end
+):
+    first, second = facts.call("r", 2, costs[0], **ESCALATED), facts.call("r", 3, costs[1], n=1)
+    events = [facts.decision("r", 1, ("a", 100, 100)), first, second]
+    assert row(folded(facts, events[:2])[1], "a") == halfway, "what the second may cost is not free for others"
+    _, rows = folded(facts, events, [1, 2])
+    assert row(rows, "a") == at_the_end and set(rows) == {(DAILY.key, DAY, "a")}
+
+
+def test_a_cascade_after_a_free_attempt_and_before_a_third_call(facts):
+    free = facts.call("r", 1.5, None, n=3, status="ERROR", input_tokens=None)
+    events = [
+        facts.decision("r", 1, ("a", 100, 100)),
+        facts.call("r", 2, 10, **ESCALATED),
+        facts.call("r", 3, 60, n=1),
+        free,
+        facts.call("r", 4, 7, n=2),
+    ]
+    _, rows = folded(facts, events, [1, 2, 3, 4])
+    assert row(rows, "a") == (70, 100, 2, 0, 0) and row(rows, "") == (7, 0, 2, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("cost", "more", "expected"),
     [
@@ -188,8 +224,10 @@ def histories(draw, facts):
         for n in range(draw(st.integers(0, 3))):
             decided = draw(st.sampled_from([None, parts.event_id("decision", request, 1)]))
             cost, shadow = draw(st.none() | st.integers(0, 120)), draw(st.booleans())
-            at_s = draw(st.integers(0, 50))
-            events.append(facts.call(request, at_s, cost, n=n, decision_id=decided, shadow=shadow))
+            at_s, escalation = draw(st.integers(0, 50)), draw(st.sampled_from([None, None, "kept", "escalated"]))
+            events.append(
+                facts.call(request, at_s, cost, n=n, decision_id=decided, shadow=shadow, escalation=escalation)
+            )
     return events
 
 

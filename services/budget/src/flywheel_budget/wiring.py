@@ -23,7 +23,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "decision": (*_COMMON, "reservations"),
     "llm_call": (
         *_COMMON, "environment", "app", "feature", "team", "user_hash", "prompt_name", "prompt_version", "provider",
-        "request_model", "input_tokens", "output_tokens", "cost_usd", "status", "decision_id", "shadow",
+        "request_model", "input_tokens", "output_tokens", "cost_usd", "status", "decision_id", "shadow", "escalation",
     ),
 }  # fmt: skip
 """The fields of facts stage 1 reads; the codec passes over the others."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from flywheel.policy import Arm, CompiledPolicy, DecideRequest, Decision, Outlook, decide, decision_event
+from flywheel.policy.cascade import Escalation
 from flywheel_router.board import PolicyBoard
+from flywheel_router.bounded import covered, pays_both
 from flywheel_router.recent import Recent
-from flywheel_router.spending import Spending, covered
+from flywheel_router.spending import Spending
 
 Absence = Literal["no_policy", "unknown_feature"]
 Log = Callable[[Mapping[str, Any]], None]
@@ -29,18 +31,43 @@ class Option(NamedTuple):
     cap: int | None
 
 
+class Sequel(NamedTuple):
+    """What may follow a doubted answer: the option, or why there is none. ``unavailable``: the arm may not serve this
+    request now; ``unpaid``: what was reserved does not pay it."""
+
+    option: Option | None
+    why_not: Literal["unavailable", "unpaid"] | None = None
+
+
+NO_SEQUEL: Final = Sequel(None, "unavailable")
+
+
 class Course:
     """The arms of a request in order of preference. All but the first are looked up when first asked for: most requests
-    need no other."""
+    need no other. ``plan``: when the chosen arm's answer is followed by another's, its ``sequel``."""
 
-    def __init__(self, chosen: Option, others: Callable[[], tuple[Option, ...]] = tuple) -> None:
+    def __init__(
+        self,
+        chosen: Option,
+        others: Callable[[], tuple[Option, ...]] = tuple,
+        *,
+        plan: Escalation | None = None,
+        sequel: Callable[[], Sequel] = lambda: NO_SEQUEL,
+    ) -> None:
         self.chosen = chosen
+        self.plan = plan
         self._others = others
+        self._sequel = sequel
 
     @cached_property
     def options(self) -> tuple[Option, ...]:
         """All of them."""
         return (self.chosen, *self._others())
+
+    @cached_property
+    def sequel(self) -> Sequel:
+        """What may follow the chosen arm's answer."""
+        return self._sequel()
 
 
 class Decider:
@@ -112,9 +139,31 @@ class Decider:
         cap = decision.output_tokens_bound
         chosen = Arm(decision.arm, decision.model, decision.prompt_name, decision.prompt_version, decision.params)
         compiled = self._board.compiled(self._board.get(request.project, request.feature), now_us)
-        if compiled is None or compiled.version != decision.policy_version or len(decision.arms) < 2:
-            return Course(Option(chosen, cap), tuple)
-        return Course(Option(chosen, cap), lambda: self._others(decision, request, compiled, now_us))
+        if compiled is None or compiled.version != decision.policy_version:
+            return Course(Option(chosen, cap))
+        return Course(
+            Option(chosen, cap),
+            (lambda: self._others(decision, request, compiled, now_us)) if len(decision.arms) > 1 else tuple,
+            plan=compiled.plans.get(decision.arm),
+            sequel=lambda: self._sequel(decision, request, compiled, now_us),
+        )
+
+    def _sequel(self, decision: Decision, request: DecideRequest, compiled: CompiledPolicy, now_us: int) -> Sequel:
+        """The arm that the chosen one escalates to: where the policy and the controls let it serve such a request, and
+        with the cap on its output that is paid for."""
+        to = compiled.plans[decision.arm].to
+        place = next(place for place, arm in enumerate(compiled.arms) if arm.name == to)
+        if not compiled.eligible(request.context) >> place & 1:
+            return NO_SEQUEL
+        spending = self._spending
+        if spending is None or not spending.bears_on(request.project, decided_by_policy=True):
+            return Sequel(Option(compiled.arms[place], None))
+        plan = spending.plan(request, compiled, compiled.outlook(request.context, now_us).arms, now_us)
+        chosen = next((place for place, arm in enumerate(plan.arms) if arm.name == decision.arm), None)
+        cap = decision.output_tokens_bound
+        if chosen is None or not pays_both(plan, chosen, decision.reservations, cap):
+            return Sequel(None, "unpaid")
+        return Sequel(Option(compiled.arms[place], cap))
 
     def _others(
         self, decision: Decision, request: DecideRequest, compiled: CompiledPolicy, now_us: int
@@ -168,7 +217,7 @@ def _within(
     bound = plan.bounds[place]
     if made and bound is not None:
         decision = decision._replace(
-            params=spending.capped(decision.params, tokens),
+            params=spending.capped(decision.params, min(tokens, bound.most_tokens)),
             reservations=made,
             input_tokens_bound=bound.input_tokens,
             output_tokens_bound=tokens,

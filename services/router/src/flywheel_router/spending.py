@@ -4,26 +4,16 @@ is chosen. Without a clock, a socket or a file: told of budgets, leases and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from flywheel.budget.bounds import (
-    CAP_PARAMS,
-    BoundRates,
-    Bounds,
-    CallBound,
-    CallSize,
-    Limits,
-    arm_cap,
-    bound_of,
-    tightest,
-)
+from flywheel.budget.bounds import CAP_PARAMS, Bounds, CallBound, CallSize, Limits, arm_cap, tightest
 from flywheel.budget.declared import Budget
 from flywheel.budget.leases import Reservation
 from flywheel.budget.money import PICO_PER_USD, to_usd
 from flywheel.budget.purse import Purse
 from flywheel.budget.scopes import Matcher, dimensions_of_decision
 from flywheel.policy import Arm, Belief, Charged, CompiledPolicy, DecideRequest, default_arm, worth_it
+from flywheel_router.bounded import Look, Plan, Site, plan_of
 from flywheel_router.recent import Recent
 
 _DAY_US: Final = 86_400_000_000
@@ -43,44 +33,6 @@ class Unaffordable(Exception):
         super().__init__(detail)
         self.why, self.budget, self.window_end_us = why, budget, window_end_us
         self.retry_after_s = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What budgets say about one arm for requests that look alike."""
-
-    hard: tuple[str, ...]
-    limits: Limits
-    downgrade: tuple[str, ...]
-    cap: int | None
-    rates: BoundRates | None
-
-
-class _Look(NamedTuple):
-    """What budgets say about requests that look alike, whatever their size."""
-
-    arms: tuple[Arm, ...]
-    bits: tuple[int, ...]
-    sites: tuple[Site, ...]
-    hard: tuple[str, ...] | None
-    pressed: bool
-
-
-class Plan(NamedTuple):
-    """The arms that may serve a request and what each can cost; the same for every request that looks alike.
-
-    ``hard`` is what all arms fall under alike (None: they differ), and ``enough_pico`` what it takes there for all of
-    them to be payable (None: one of them never is).
-    """
-
-    arms: tuple[Arm, ...]
-    bits: tuple[int, ...]
-    sites: tuple[Site, ...]
-    bounds: tuple[CallBound | None, ...]
-    all_bits: int
-    hard: tuple[str, ...] | None
-    enough_pico: int | None
-    pressed: bool
 
 
 class Worth(NamedTuple):
@@ -110,7 +62,7 @@ class Spending:
         self._prices: dict[str, float] = {}
         self._bearing: frozenset[str] = frozenset()
         self._plans: Recent[tuple[Any, ...], Plan] = Recent(_PLANS_KEPT)
-        self._looks: Recent[tuple[Any, ...], _Look] = Recent(_PLANS_KEPT)
+        self._looks: Recent[tuple[Any, ...], Look] = Recent(_PLANS_KEPT)
         self._plans_until_us = 0
         self._capped: Recent[tuple[int, int], tuple[Mapping[str, str], Mapping[str, str]]] = Recent(_PLANS_KEPT)
 
@@ -191,7 +143,7 @@ class Spending:
             look = self._looks.get(looks)
             if look is None:
                 look = self._looks[looks] = self._look(request, compiled, mask, now_us)
-            plan = self._plans[key] = _plan(
+            plan = self._plans[key] = plan_of(
                 look, CallSize(request.input_tokens, request.input_bytes, request.max_tokens)
             )
         return plan
@@ -251,10 +203,16 @@ class Spending:
 
     def reserve(self, plan: Plan, place: int, now_s: float) -> tuple[tuple[Reservation, ...], int]:
         """Take the arm at ``place``, which can be paid: the reservations, written down when this returns, and the cap
-        on its output, which where money is short leaves some for other calls."""
-        site, bound = plan.sites[place], plan.bounds[place]
+        on its output, which where money is short leaves some for other calls. What it may escalate to is paid, too,
+        where there is room for both at once; else it will not escalate."""
+        site, bound, both = plan.sites[place], plan.bounds[place], plan.both[place]
         if not site.hard or bound is None:
             return (), 0
+        if both is not None:
+            if self.purse.room_pico(site.hard, now_s) >= both.least_pico:
+                bound = both
+            else:
+                self.purse.wish(site.hard, both.pico(both.most_tokens), now_s)
         tokens = max(bound.least_tokens, bound.tokens_for(self.purse.fair_pico(site.hard, now_s)))
         made = self.purse.reserve(site.hard, bound.pico(tokens), now_s)
         if made is None:
@@ -291,7 +249,7 @@ class Spending:
         later = (each.effective_from_us for each in self._held.values() if each.effective_from_us > now_us)
         self._plans_until_us = min((now_us // _DAY_US + 1) * _DAY_US, *later, _FOREVER_US)
 
-    def _look(self, request: DecideRequest, compiled: CompiledPolicy | None, mask: int, now_us: int) -> _Look:
+    def _look(self, request: DecideRequest, compiled: CompiledPolicy | None, mask: int, now_us: int) -> Look:
         if compiled is not None and mask:
             places = [index for index in range(len(compiled.arms)) if mask >> index & 1]
             arms, bits = tuple(compiled.arms[index] for index in places), tuple(1 << index for index in places)
@@ -300,7 +258,10 @@ class Spending:
         sites = tuple(self._site(request, arm, now_us) for arm in arms)
         alike = all(site.hard == sites[0].hard for site in sites)
         pressed = any(site.downgrade for site in sites)
-        return _Look(arms, bits, sites, sites[0].hard if alike else None, pressed)
+        names = {arm.name: place for place, arm in enumerate(arms)}
+        plans = compiled.plans if compiled is not None else {}
+        targets = tuple(names.get(plans[arm.name].to) if arm.name in plans else None for arm in arms)
+        return Look(arms, bits, sites, targets, sites[0].hard if alike else None, pressed)
 
     def _site(self, request: DecideRequest, arm: Arm, now_us: int) -> Site:
         dimensions = dimensions_of_decision({
@@ -342,27 +303,3 @@ class Spending:
                 return Unaffordable("budget_exhausted", detail, budget=instance, window_end_us=standing.window_end_us)
         detail = f"waiting for a lease of budget {lacking[0]} for {asked}"
         return Unaffordable("budget_wait", detail, budget=lacking[0])
-
-
-def covered(plan: Plan, made: Sequence[Reservation]) -> dict[str, int | None]:
-    """The arms of a plan that the reservations ``made`` pay for, and the cap on the output of each; None: no hard
-    budget says any. Without reservations those under no hard budget."""
-    found: dict[str, int | None] = {}
-    instances = {each.instance for each in made}
-    least_pico = min((each.bound_pico for each in made), default=0)
-    for arm, site, bound in zip(plan.arms, plan.sites, plan.bounds, strict=True):
-        if not made and not site.hard:
-            found[arm.name] = None
-        elif made and bound is not None and set(site.hard) == instances:
-            tokens = bound.tokens_for(least_pico)
-            if tokens >= bound.least_tokens:
-                found[arm.name] = tokens
-    return found
-
-
-def _plan(look: _Look, size: CallSize) -> Plan:
-    bounds = tuple(
-        None if site.rates is None else bound_of(site.rates, size, site.limits, site.cap) for site in look.sites
-    )
-    enough = None if None in bounds else max(bound.least_pico for bound in bounds if bound is not None)
-    return Plan(look.arms, look.bits, look.sites, bounds, sum(look.bits), look.hard, enough, look.pressed)

@@ -181,6 +181,20 @@ def bound_of(rates: BoundRates, size: CallSize, limits: Limits, arm_cap: int | N
     return CallBound(fixed, rates.output, tokens, most, least, fixed + rates.output * least)
 
 
+def bound_of_both(first: CallBound, second: CallBound) -> CallBound:
+    """The bound of two calls about one request, each with the same cap on its output."""
+    fixed, per_token = first.fixed_pico + second.fixed_pico, first.per_token_pico + second.per_token_pico
+    least = max(first.least_tokens, second.least_tokens)
+    return CallBound(
+        fixed_pico=fixed,
+        per_token_pico=per_token,
+        input_tokens=max(first.input_tokens, second.input_tokens),
+        most_tokens=max(first.most_tokens, second.most_tokens),
+        least_tokens=least,
+        least_pico=fixed + per_token * least,
+    )
+
+
 def arm_cap(params: Mapping[str, str]) -> int | None:
     """The smallest cap on the output among an arm's parameters (JSON texts); None: it has none."""
     found = [_whole(params[name]) for name in CAP_PARAMS if name in params]

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "detect": "detect",
     "whatif": "whatif",
     "route-bench": "route_bench",
+    "cascade": "cascade",
     "sql": "asking",
     "topics": "topics",
     "tail": "topics",

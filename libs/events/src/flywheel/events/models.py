@@ -540,6 +540,10 @@ class LlmCall(EventModel):
     propensity: float | None = None
     attempt: Int = 1
     shadow: bool = False
+    doubt_raw: float | None = None
+    doubt: float | None = None
+    escalation: str | None = None
+    escalation_propensity: float | None = None
     attributes: dict[str, str] = Field(default_factory=dict)
     flags: tuple[str, ...] = ()
     received_at: Micros | None = None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from flywheel.policy.cascade import PLAN, Escalation
 from flywheel.policy.declared_values import Declared, Name, Number
 
 Operator = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "exists", "absent"]
@@ -55,7 +58,7 @@ def _condition(operator: Any, operand: Any) -> Condition:
 
 class ArmSpec(Declared):
     """One way to serve a request: a model, a prompt version and parameters. ``family``: of the model, where its name
-    does not say."""
+    does not say; ``escalate``: what follows an answer that is doubted."""
 
     name: Name
     model: str = Field(min_length=1, max_length=256)
@@ -67,6 +70,19 @@ class ArmSpec(Declared):
     )
     enabled: bool = True
     share: Number | None = Field(None, ge=0)
+    escalate: Escalation | None = None
+
+    @model_validator(mode="after")
+    def _plan_stands_alone(self) -> Self:
+        if PLAN in self.params:
+            raise ValueError(f"params.{PLAN}: is no parameter of a model; declare {PLAN} beside params")
+        return self
+
+    @property
+    def carried_params(self) -> dict[str, str]:
+        """The parameters as a policy carries them, JSON texts by name; a plan is one of them."""
+        texts = {name: json.dumps(self.params[name], sort_keys=True) for name in sorted(self.params)}
+        return texts if self.escalate is None else {**texts, PLAN: self.escalate.text()}
 
     @property
     def prompt_name(self) -> str | None:
@@ -90,3 +106,28 @@ class ArmSpec(Declared):
         own = self.model.rpartition("/")[2].lower()
         found = _FAMILY.match(own)
         return self.family or (found[0] if found else own)
+
+
+def escalation_problem(arms: Sequence[ArmSpec], tuned: Mapping[str, str]) -> str | None:
+    """Return what does not fit between the arms' plans, with its field; None where all fits.
+
+    Args:
+        tuned: by arm, the parameter that is tuned.
+    """
+    by_name = {arm.name: arm for arm in arms}
+    for index, arm in enumerate(arms):
+        plan, field = arm.escalate, f"arms.{index}.{PLAN}"
+        if plan is None:
+            continue
+        to = by_name.get(plan.to)
+        if to is None:
+            return f"{field}.to: {plan.to} is not an arm; one of {', '.join(by_name)}"
+        if to.escalate is not None:
+            return f"{field}.to: {plan.to} escalates itself; a plan has two steps"
+        if to.name in tuned:
+            return f"{field}.to: {plan.to} is tuned, so it is several arms; declare one more with a fixed value"
+        if not to.enabled:
+            return f"{field}.to: {plan.to} is not enabled"
+        if plan.above is None and tuned.get(arm.name) != f"{PLAN}.above":
+            return f"{field}.above: is missing; a probability from 0 to 1, or tune {PLAN}.above"
+    return None

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from flywheel.policy.arm_spec import ArmSpec
+from flywheel.policy.arm_spec import ArmSpec, escalation_problem
 from flywheel.policy.bounds import SUMS_OF_MEASURE, Limit, constraint_problem, measures
 from flywheel.policy.declared_values import Declared, Name, Number, Seconds, seconds_of
 from flywheel.policy.experiment import KINDS_BY_SHARES, experiment_problem
@@ -310,7 +310,8 @@ class Charter(Declared):
         return self
 
     def _tuned_fit(self) -> None:
-        if problem := tuning_problem(self.tune, self.arms):
+        tuned = {spec.arm: spec.param for spec in self.tune}
+        if problem := tuning_problem(self.tune, self.arms) or escalation_problem(self.arms, tuned):
             raise ValueError(problem)
         if self.tune and self.policy.kind not in KINDS_WITH_PRIOR:
             raise ValueError(f"tune: {self.policy.kind} does not believe that neighbours are alike; thompson does")

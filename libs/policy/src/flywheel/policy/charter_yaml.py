@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 
 from flywheel.policy.arm_spec import ArmSpec
+from flywheel.policy.cascade import Escalation
 from flywheel.policy.charter import (
     Budget,
     Charter,
@@ -34,6 +35,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "reward": RewardRange,
     "missing": Missing,
     "arms": ArmSpec,
+    "arms.escalate": Escalation,
     "policy": PolicySpec,
     "policy.prior": Prior,
     "policy.features": FeatureSpec,

@@ -6,8 +6,6 @@
 - ``lin_ucb``: mean + alpha · standard deviation, the largest wins (Li, Chu, Langford and Schapire, 2010).
 - ``squarecb``: inverse gap weighting, ``1 / (K + γ · gap)``, the rest to the best (Abe and Long, 1999; Foster and
   Rakhlin, 2020), ``γ = gamma · √outcomes``.
-- ``cascade``: the cheap arm, or the strong one where a calibrated probability that the cheap one fails passes the
-  threshold; near it both in proportion, so that the doubt goes on being tested.
 """
 
 from __future__ import annotations
@@ -64,21 +62,3 @@ def squarecb_gamma(gamma: float, outcomes: float) -> float:
     """Return the γ that balances a regression error falling as 1/n: ``gamma · √n`` (Foster and Rakhlin, 2020, theorem
     1, with the horizon replaced by the outcomes so far)."""
     return gamma * math.sqrt(max(outcomes, 1.0))
-
-
-def cascade_probabilities(doubt: float, threshold: float, *, width: float = 0.0) -> tuple[float, float]:
-    """Return the probabilities of the cheap and of the strong arm.
-
-    ``doubt``: calibrated probability (0 to 1) that the cheap arm's answer is not good enough. At ``threshold`` it is
-    even, and certain outside ``threshold ± width``.
-    """
-    if width <= 0:
-        return (0.0, 1.0) if doubt > threshold else (1.0, 0.0)
-    strong = min(1.0, max(0.0, 0.5 + (doubt - threshold) / (2 * width)))
-    return 1.0 - strong, strong
-
-
-def break_even_doubt(extra_cost_usd: float, price: float, gain_when_right: float = 1.0) -> float:
-    """Return the doubt at which escalating pays: what the strong arm costs more, at the price of money (reward a
-    dollar), over what it gains when the cheap one was wrong."""
-    return min(1.0, max(0.0, extra_cost_usd * price / gain_when_right))

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from flywheel.events import event_id
+from flywheel.policy.cascade import PLAN, Escalation, read_plan
 from flywheel.policy.charged import OwnCharges
 from flywheel.policy.eligibility import Rule, Value, compile_rule
 from flywheel.policy.linear_policy import LinearPolicy, compile_linear
@@ -150,6 +151,8 @@ class CompiledPolicy:
     control: str | None = None
     linear: LinearPolicy | None = None
     own: OwnCharges | None = None
+    plans: Mapping[str, Escalation] = field(default_factory=dict)
+    """By arm, what follows an answer that is doubted."""
     subsets: dict[tuple[int, tuple[float, ...]], _Subset] = field(default_factory=dict, compare=False)
     sets: dict[int, _Eligible] = field(default_factory=dict, compare=False)
 
@@ -265,10 +268,20 @@ def compile_policy(policy_event: Mapping[str, Any]) -> CompiledPolicy:
         framed_version=framed(str(policy_event["policy_version"])),
         linear=compile_linear(policy_event),
         own=OwnCharges.of(policy_event),
+        plans=_plans(arms),
     )
     if compiled.full_mask and compiled.linear is None:
         compiled.subset(compiled.full_mask)
     return compiled
+
+
+def _plans(arms: Sequence[Arm]) -> dict[str, Escalation]:
+    names = {arm.name for arm in arms}
+    plans = {arm.name: read_plan(arm.params[PLAN]) for arm in arms if PLAN in arm.params}
+    for name, plan in plans.items():
+        if plan.to not in names or plan.to in plans:
+            raise ValueError(f"arms.{name}.params.{PLAN}.to: {plan.to!r} is no arm that could be escalated to")
+    return plans
 
 
 def _subset(compiled: CompiledPolicy, mask: int, charges: tuple[float, ...]) -> _Subset:

@@ -255,7 +255,7 @@ def _arm(arm: ArmSpec) -> dict[str, Any]:
         "model": arm.model,
         "prompt_name": arm.prompt_name,
         "prompt_version": arm.prompt_version,
-        "params": {name: json.dumps(arm.params[name], sort_keys=True) for name in sorted(arm.params)},
+        "params": arm.carried_params,
         "eligible_when": [
             {"field": field, "operator": condition.operator, "value": json.dumps(condition.value)}
             for field, conditions in arm.eligible_when.items()

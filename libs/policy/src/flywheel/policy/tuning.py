@@ -26,6 +26,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from flywheel.policy.arm_spec import ArmSpec
+from flywheel.policy.cascade import PLAN
 from flywheel.policy.declared_values import Declared, Name, Number
 from flywheel.policy.difference import log_evidence
 from flywheel.policy.summary import Evidence
@@ -37,6 +38,8 @@ FALSE_CLOSE = 0.01
 LEAST_FLOOR = 0.01
 """Least share of every open point: a point that the policy leaves too early is never proven worse."""
 MOST_VALUES = 32
+ABOVE = f"{PLAN}.above"
+"""Name by which the threshold of an arm's cascade is tuned."""
 _TEXT = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
 TunedValue = str | int | float
@@ -92,9 +95,14 @@ class TuneSpec(Declared):
     def points(self, arm: ArmSpec) -> list[ArmSpec]:
         """Return the arm with each of the values, in order."""
         return [
-            arm.model_copy(update={"name": name, "params": {**arm.params, self.param: value}})
+            arm.model_copy(update={"name": name, **self._changed(arm, value)})
             for name, value in zip(self.names(), self.values, strict=True)
         ]
+
+    def _changed(self, arm: ArmSpec, value: TunedValue) -> dict[str, object]:
+        if self.param == ABOVE and arm.escalate is not None:
+            return {PLAN: arm.escalate.model_copy(update={"above": float(value)})}
+        return {"params": {**arm.params, self.param: value}}
 
 
 def tuning_problem(specs: Sequence[TuneSpec], arms: Sequence[ArmSpec]) -> str | None:
@@ -109,12 +117,27 @@ def tuning_problem(specs: Sequence[TuneSpec], arms: Sequence[ArmSpec]) -> str | 
             return f"tune.{index}.arm: another parameter of {spec.arm} is tuned already; one at a time"
         if spec.param in arm.params:
             return f"tune.{index}.param: {spec.arm} has it among its params too; leave it out there"
+        if spec.param.partition(".")[0] == PLAN and (problem := _plan_problem(spec, arm)):
+            return f"tune.{index}.{problem}"
         taken.add(spec.arm)
         longest = max(spec.names(), key=len)
         if len(longest) > 128:
             return f"tune.{index}.param: {longest} is longer than 128 characters"
         if clash := set(spec.names()) & set(by_name):
             return f"tune.{index}.arm: {min(clash)} is an arm already"
+    return None
+
+
+def _plan_problem(spec: TuneSpec, arm: ArmSpec) -> str | None:
+    """Return what does not fit between the threshold of a cascade to be tuned and its arm."""
+    if spec.param != ABOVE:
+        return f"param: of a plan only {ABOVE} can be tuned"
+    if arm.escalate is None:
+        return f"param: {arm.name} does not escalate"
+    if arm.escalate.above is not None:
+        return f"param: {arm.name} declares it too; leave it out there"
+    if any(isinstance(value, str) or not 0 <= value <= 1 for value in spec.values):
+        return "values: must be probabilities from 0 to 1"
     return None
 
 

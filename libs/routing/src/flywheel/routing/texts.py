@@ -21,6 +21,9 @@ Floats = npt.NDArray[np.float64]
 MOST_CHARS: Final = 4000
 """Only so much of a text is looked at: its first half and its last half of this."""
 MOST_TERMS: Final = 30_000
+SIGNALS: Final = 42
+"""How many numbers ``signals`` gives. Weights that were learned on them are declared: another number of them, or
+another order, makes these useless."""
 _WORD: Final = re.compile(r"\w+|[^\w\s]")
 _DIGIT: Final = re.compile(r"\d")
 _NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 _CREATED: Final = 1_790_000_000
@@ -41,21 +41,36 @@ def _chat_usage(asked: Mapping[str, Any], words: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def chat_answer(asked: Mapping[str, Any], text: str, *, usage: bool, finish_reason: str) -> bytes:
+def _logprobs(asked: Mapping[str, Any], words: Iterable[str], logprob: float | None) -> dict[str, Any]:
+    """The tokens' log-probabilities, all alike, where they are asked for and the provider has any."""
+    if not asked.get("logprobs") or logprob is None:
+        return {}
+    tokens: list[dict[str, Any]] = [
+        {"token": word, "logprob": logprob, "bytes": None, "top_logprobs": []} for word in words
+    ]
+    return {"logprobs": {"content": tokens, "refusal": None}}
+
+
+def chat_answer(
+    asked: Mapping[str, Any], text: str, *, usage: bool, finish_reason: str, logprob: float | None = None
+) -> bytes:
     """A chat completion; ``n`` choices alike."""
     words, reason = _answered(asked, text, finish_reason)
     count = asked.get("n", 1)
     message = {"role": "assistant", "content": " ".join(words)}
+    choice = {"message": message, "finish_reason": reason, **_logprobs(asked, words, logprob)}
     body: dict[str, Any] = {
         "id": "chatcmpl-1", "object": "chat.completion", "created": _CREATED, "model": asked["model"],
-        "choices": [{"index": index, "message": message, "finish_reason": reason} for index in range(count)],
+        "choices": [{"index": index, **choice} for index in range(count)],
     }  # fmt: skip
     if usage:
         body["usage"] = _chat_usage(asked, len(words) * count)
     return json.dumps(body).encode()
 
 
-def chat_chunks(asked: Mapping[str, Any], text: str, *, usage: bool, finish_reason: str) -> Iterator[bytes]:
+def chat_chunks(
+    asked: Mapping[str, Any], text: str, *, usage: bool, finish_reason: str, logprob: float | None = None
+) -> Iterator[bytes]:
     """A chat completion as events: the role, a word each, the end, usage where it is asked for, the closing mark."""
     words, reason = _answered(asked, text, finish_reason)
     told = usage and bool((asked.get("stream_options") or {}).get("include_usage"))
@@ -68,7 +83,8 @@ def chat_chunks(asked: Mapping[str, Any], text: str, *, usage: bool, finish_reas
     yield event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}], **empty)
     for number, word in enumerate(words):
         piece = word if not number else f" {word}"
-        yield event([{"index": 0, "delta": {"content": piece}, "finish_reason": None}], **empty)
+        said = {"index": 0, "delta": {"content": piece}, "finish_reason": None, **_logprobs(asked, [word], logprob)}
+        yield event([said], **empty)
     yield event([{"index": 0, "delta": {}, "finish_reason": reason}], **empty)
     if told:
         yield event([], usage=_chat_usage(asked, len(words)))

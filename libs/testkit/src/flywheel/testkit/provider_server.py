@@ -45,6 +45,8 @@ class Behaviour:
     usage: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     finish_reason: str = "stop"
+    logprob: float | None = None
+    """Of every token of a chat completion, where they are asked for; None: a provider that does not tell them."""
     body: bytes | None = None
     """The answer as it is, instead of one that is made up."""
 
@@ -150,8 +152,7 @@ class ProviderServer:
         elif asked.get("stream"):
             await self._stream(path, asked, behaviour, writer, seen)
         else:
-            made = message_answer if path.endswith("/messages") else chat_answer
-            told = made(asked, behaviour.text, usage=behaviour.usage, finish_reason=behaviour.finish_reason)
+            told = _answer_of(path, asked, behaviour)
             _write(writer, 200, told, behaviour.headers)
         await writer.drain()
         seen.finished = True
@@ -162,9 +163,7 @@ class ProviderServer:
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
         )
-        made = message_events if path.endswith("/messages") else chat_chunks
-        events = made(asked, behaviour.text, usage=behaviour.usage, finish_reason=behaviour.finish_reason)
-        for number, event in enumerate(events):
+        for number, event in enumerate(_events_of(path, asked, behaviour)):
             if behaviour.cut_after == number:
                 await writer.drain()
                 writer.transport.abort()
@@ -182,6 +181,20 @@ class ProviderServer:
             if writer.transport.is_closing():
                 seen.left = True
                 raise ConnectionResetError
+
+
+def _answer_of(path: str, asked: dict[str, Any], behaviour: Behaviour) -> bytes:
+    terms: dict[str, Any] = {"usage": behaviour.usage, "finish_reason": behaviour.finish_reason}
+    if path.endswith("/messages"):
+        return message_answer(asked, behaviour.text, **terms)
+    return chat_answer(asked, behaviour.text, logprob=behaviour.logprob, **terms)
+
+
+def _events_of(path: str, asked: dict[str, Any], behaviour: Behaviour) -> Iterator[bytes]:
+    terms: dict[str, Any] = {"usage": behaviour.usage, "finish_reason": behaviour.finish_reason}
+    if path.endswith("/messages"):
+        return message_events(asked, behaviour.text, **terms)
+    return chat_chunks(asked, behaviour.text, logprob=behaviour.logprob, **terms)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], bytes] | None:

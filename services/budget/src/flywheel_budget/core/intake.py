@@ -19,6 +19,8 @@ from flywheel.stream import Reject, Skip
 from flywheel_budget.core.requests import FAILED, Call, Decision, Reserved
 
 INPUTS: Final = ("llm-decisions", "llm-calls", "budgets")
+ESCALATED: Final = "escalated"
+"""What a call says of itself that another call of its decision follows."""
 MAX_ID: Final = 512
 MAX_RESERVATIONS: Final = 64
 _MOST_USD: Final = 10**9
@@ -65,6 +67,7 @@ def call_part(value: Mapping[str, Any], matcher: Matcher, read_us: int) -> Call 
         shadow=value["shadow"],
         cost=to_pico(cost) if cost is not None else _unpriced(value),
         passive=tuple(passive),
+        escalated=value["escalation"] == ESCALATED,
     )
 
 

@@ -2,8 +2,9 @@
 
 Everything told of a request is a function of that set, so the order in which its parts came leaves no trace. One
 decision authorises one call: the first call of a request settles every reservation made for it, whichever router made
-them (a second decision about the same request is the same permission), and its cost is spent from one of them. Every
-other call is passive: it counts in each budget it falls under, without a reservation.
+them (a second decision about the same request is the same permission), and its cost is spent from one of them. Of a
+cascade it authorises two: a call that says it was escalated settles no more than it cost, and the next one the rest.
+Every other call is passive: it counts in each budget it falls under, without a reservation.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Counts(NamedTuple):
 
 
 NOTHING: Final = Counts()
+_PLAIN_CALL: Final = 6
+"""Fields of a call that was not escalated, as it is kept."""
 
 
 class Reserved(NamedTuple):
@@ -61,7 +64,7 @@ class Decision(NamedTuple):
 
 class Call(NamedTuple):
     """One attempt. ``cost`` None: it cost money and nobody knows how much; ``passive``: instance and window of every
-    budget it falls under by itself."""
+    budget it falls under by itself; ``escalated``: another call follows that the same reservations pay."""
 
     occurred_at: int
     id: str
@@ -69,6 +72,7 @@ class Call(NamedTuple):
     shadow: bool
     cost: int | None
     passive: tuple[tuple[str, str], ...]
+    escalated: bool = False
 
 
 class Request(NamedTuple):
@@ -103,7 +107,8 @@ class Request(NamedTuple):
 
     def encode(self) -> bytes:
         """Return canonical bytes; whole numbers of any size."""
-        return json.dumps(self, separators=(",", ":")).encode()
+        calls = [call if call.escalated else call[:_PLAIN_CALL] for call in self.calls]
+        return json.dumps((self.decisions, calls), separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Request:
@@ -112,8 +117,8 @@ class Request(NamedTuple):
         return cls(
             tuple(Decision(at, name, tuple(Reserved(*r) for r in made)) for at, name, made in decisions),
             tuple(
-                Call(at, name, decision, shadow, cost, tuple((i, w) for i, w in passive))
-                for at, name, decision, shadow, cost, passive in calls
+                Call(at, name, decision, shadow, cost, tuple((i, w) for i, w in passive), *escalated)
+                for at, name, decision, shadow, cost, passive, *escalated in calls
             ),
         )
 
@@ -141,14 +146,14 @@ def rows_of(request: Request) -> dict[RowKey, Counts]:
     reservations = _distinct(request)
     for _, r in reservations:
         rows.setdefault((r.instance, r.window, r.account), NOTHING)
-    paying = next((call for call in request.calls if not call.shadow), None) if reservations else None
+    paying = _paying(request) if reservations else ()
     covered: set[str] = set()
-    if paying is not None:
+    if paying:
         covered = {r.instance for _, r in reservations}
         _pay(paying, reservations, rows)
     for call in request.calls:
         for instance, window in call.passive:
-            if call is not paying or instance not in covered:
+            if call not in paying or instance not in covered:
                 cost = Counts(call.cost or 0, 0, 1, int(call.cost is None), 0)
                 rows[instance, window, ""] = rows[instance, window, ""].plus(cost)
     return rows
@@ -163,15 +168,29 @@ def _distinct(request: Request) -> list[tuple[str, Reserved]]:
     return list(found.values())
 
 
-def _pay(call: Call, reservations: Sequence[tuple[str, Reserved]], rows: dict[RowKey, Counts]) -> None:
-    """Settle every reservation; spend the call's cost from one of each instance: the one its decision made."""
+def _paying(request: Request) -> tuple[Call, ...]:
+    """The calls that the reservations pay: the first; of a cascade the one that was escalated and the one after it."""
+    calls = [call for call in request.calls if not call.shadow]
+    first = next((place for place, call in enumerate(calls) if call.escalated), 0)
+    return tuple(calls[first : first + 2 if calls and calls[first].escalated else first + 1])
+
+
+def _pay(paid: Sequence[Call], reservations: Sequence[tuple[str, Reserved]], rows: dict[RowKey, Counts]) -> None:
+    """Settle every reservation; spend what the calls cost from one of each instance: the one their decision made.
+
+    As long as another call follows, no more is settled than is spent, so that what it may cost stays reserved.
+    """
+    first, last = paid[0], paid[-1]
+    known = sum(call.cost for call in paid if call.cost is not None)
+    unpriced = sum(call.cost is None for call in paid)
     payers: dict[str, Reserved] = {}
     for decision_id, r in reservations:
-        if r.instance not in payers or decision_id == call.decision_id:
+        if r.instance not in payers or decision_id == first.decision_id:
             payers[r.instance] = r
+    for _, r in reservations:
+        spent = max(known, r.bound) if unpriced else known
+        open_still = last.escalated and payers[r.instance] is r
         key = (r.instance, r.window, r.account)
-        rows[key] = rows[key].plus(Counts(settled=r.bound))
-    for r in payers.values():
-        spent = r.bound if call.cost is None else call.cost
-        key = (r.instance, r.window, r.account)
-        rows[key] = rows[key].plus(Counts(spent, 0, 1, int(call.cost is None), int(spent > r.bound)))
+        rows[key] = rows[key].plus(Counts(settled=min(spent, r.bound) if open_still else r.bound))
+        if payers[r.instance] is r:
+            rows[key] = rows[key].plus(Counts(spent, 0, len(paid), unpriced, int(spent > r.bound)))

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from flywheel.budget.bounds import CAP_PARAMS, arm_cap
 from flywheel.policy import Arm
+from flywheel.policy.cascade import PLAN
 from flywheel_router.answers import json_value
 from flywheel_router.gateway.errors import Refused
 
@@ -28,7 +29,7 @@ _FROM_HEADERS: Final = {
 }
 _OURS: Final = frozenset({*_FROM_HEADERS, "context"})
 _FROM_METADATA: Final = ("team", "app", "environment")
-_FIXED: Final = frozenset({"model", "messages", "input", "system", "stream", "stream_options", "n", "metadata"})
+_FIXED: Final = frozenset({"model", "messages", "input", "system", "stream", "stream_options", "n", "metadata", PLAN})
 """What an arm's parameters never set."""
 _MOST_CHOICES: Final = 128
 
@@ -105,8 +106,11 @@ def read_asked(
     )
 
 
-def upstream_body(asked: Asked, model: str, arm: Arm, cap: int | None, cap_param: str) -> dict[str, Any]:
-    """What is sent to the provider: the caller's body with the arm's model and parameters.
+def upstream_body(
+    asked: Asked, model: str, arm: Arm, cap: int | None, cap_param: str, *, logprobs: bool = False
+) -> dict[str, Any]:
+    """What is sent to the provider: the caller's body with the arm's model and parameters; with ``logprobs`` it is
+    asked for the probabilities of the tokens too.
 
     The smallest of all caps on the output holds: the caller's, the arm's, and ``cap``, which a budget pays for (for all
     choices together).
@@ -121,6 +125,8 @@ def upstream_body(asked: Asked, model: str, arm: Arm, cap: int | None, cap_param
     body.update(
         {name: json_value(text) for name, text in arm.params.items() if name not in _FIXED and name not in CAP_PARAMS}
     )
+    if logprobs:
+        body["logprobs"] = True
     if cap is not None and cap < asked.choices:
         raise Refused(402, f"the budget leaves {cap} tokens for {asked.choices} choices", param="n")
     if asked.endpoint == "embeddings":

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from flywheel.policy import Arm, DecideRequest, Decision
+from flywheel.policy.cascade import PLAN
 from flywheel.pricing import BUCKETS, PriceBook, PricedCall, counted, price_call, price_usage
 from flywheel_router.gateway.asking import Endpoint
+from flywheel_router.gateway.cascading import Judged
 from flywheel_router.gateway.planning import FREE, Ending
 from flywheel_router.gateway.streams import Tally
 
@@ -46,6 +48,8 @@ class Attempt:
     shadow: bool = False
     answered: bool = False
     """Whether any of the answer came."""
+    judged: Judged | None = None
+    """What was made of the answer, where a plan has one judged."""
 
 
 def status_of(attempt: Attempt) -> Status:
@@ -100,7 +104,7 @@ def call_event(
         "temperature": _number(attempt.body.get("temperature")),
         "top_p": _number(attempt.body.get("top_p")),
         "max_tokens": _cap(attempt.body),
-        "params": dict(arm.params),
+        "params": {name: text for name, text in arm.params.items() if name != PLAN},
         "streaming": streaming,
         "latency_ms": attempt.latency_ms,
         "ttft_ms": attempt.ttft_ms,
@@ -119,6 +123,14 @@ def call_event(
             "policy_version": decision.policy_version,
             "variant": arm.name,
             "propensity": decision.propensity if arm.name == decision.arm else None,
+        }
+    judged = attempt.judged
+    if judged is not None:
+        event |= {
+            "doubt_raw": judged.raw,
+            "doubt": judged.doubt,
+            "escalation": judged.verdict,
+            "escalation_propensity": judged.chance,
         }
     _put_cost(event, attempt, endpoint, prices, input_bytes=input_bytes, reserved=reserved)
     return event

@@ -6,24 +6,34 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from flywheel.policy import DecideRequest, Decision
-from flywheel_router.core import Course, Option
+from flywheel.events import event_id
+from flywheel.policy import Arm, DecideRequest, Decision
+from flywheel.policy.decide import uniform
+from flywheel_router.core import NO_SEQUEL, Course, Option, Sequel
 from flywheel_router.gateway.asking import Asked, upstream_body
+from flywheel_router.gateway.cascading import asks_logprobs, judge, plan_for
 from flywheel_router.gateway.charging import Attempt, call_event
 from flywheel_router.gateway.circuits import Circuits
 from flywheel_router.gateway.errors import Refused
+from flywheel_router.gateway.opened import (
+    MAX_ANSWER_BYTES,
+    Opened,
+    close,
+    first_answer,
+    take_all,
+    take_first,
+)
 from flywheel_router.gateway.planning import Ending, Go, RetryRules, Tried, ending_of_status, next_attempt, outcome_of
 from flywheel_router.gateway.providers import FORMAT_OF, Provider, provider_of
 from flywheel_router.gateway.recording import Recorder
-from flywheel_router.gateway.streams import ChatReader, EventTooLong, MessageReader, Reader, Splitter, read_whole
-from flywheel_router.gateway.upstream import Broken, NotReached, Reply, Upstream, retry_after_s, whole
+from flywheel_router.gateway.streams import ChatReader, EventTooLong, MessageReader, read_whole, without_logprobs
+from flywheel_router.gateway.upstream import Broken, NotReached, Upstream, retry_after_s, whole
 
-MAX_ANSWER_BYTES: Final = 64 << 20
 _MAX_ERROR_BYTES: Final = 64 << 10
 
 
@@ -48,24 +58,6 @@ class Means:
     """Whether requests of a project's feature may be asked twice."""
 
 
-@dataclass(slots=True)
-class Opened:
-    """An attempt that has begun to answer: whole, or a stream of which the first events are there."""
-
-    attempt: Attempt
-    sent: bytes
-    whole: bytes | None = None
-    reply: Reply | None = None
-    chunks: Any = None
-    reader: Reader | None = None
-    splitter: Splitter = field(default_factory=Splitter)
-    first: list[bytes] = field(default_factory=list)
-    started_s: float = 0.0
-    retry_after_s: float = 0.0
-    error_body: bytes = b""
-    status: int = 0
-
-
 class Exchange:
     """The attempts of one request. `open` makes them; whoever sends the answer ends it with `settle`."""
 
@@ -88,6 +80,9 @@ class Exchange:
         self.deadline_s = deadline_s
         self.reserved = decision is not None and bool(decision.reservations)
         self.attempts: list[Attempt] = []
+        self.set_aside: tuple[Opened, dict[str, Any]] | None = None
+        """The answer that was doubted and followed by another attempt, and its call's event, which is told already."""
+        self._plan = plan_for(asked, course)
         self._held: list[dict[str, Any]] = []
 
     async def open(self) -> Opened:
@@ -104,9 +99,10 @@ class Exchange:
             while True:
                 if go.wait_s:
                     await asyncio.sleep(go.wait_s)
-                found = await (self._hedged(go.arm) if self._may_hedge(tried) else self._attempt(go.arm))
+                option = self._course.options[go.arm] if go.arm else self._course.chosen
+                found = await (self._hedged(option) if self._may_hedge(tried) else self._attempt(option))
                 if found.attempt.ending == "ok":
-                    return found
+                    return await self._carried_out(found)
                 tried = self._tried(found)
                 left_s = self.deadline_s - loop.time()
                 following = next_attempt(
@@ -123,25 +119,67 @@ class Exchange:
     def settle(self, opened: Opened, ending: Ending, error_type: str | None = None) -> dict[str, Any]:
         """Say how the attempt that answered ended: its call is in the journal when this returns, and so are those
         before it. Returns the call's event."""
+        if self.set_aside is not None and opened is self.set_aside[0]:
+            self._release()
+            return self.set_aside[1]
         event = self._end(opened.attempt, ending, error_type, opened.started_s, len(opened.sent))
         self._release()
         return event
 
+    # -- a cascade ----------------------------------------------------------------------------------------------------
+
+    async def _carried_out(self, found: Opened) -> Opened:
+        """The plan of the arm carried out: its answer, or that of the arm it escalates to."""
+        plan, course = self._plan, self._course
+        if plan is None or self.decision is None or found.attempt.arm is not course.chosen.arm:
+            return found
+        judged = found.attempt.judged = judge(
+            plan,
+            self.asked,
+            found.attempt.tally,
+            draw=uniform(event_id("escalation", self.decision.decision_id)),
+            sequel=self._sequel,
+            left_s=self.deadline_s - asyncio.get_running_loop().time(),
+        )
+        self._means.recorder.judged(judged.verdict)
+        option = course.sequel.option if judged.verdict == "escalated" else None
+        if option is None:
+            return found
+        # Told before the other is asked, and as what is followed by another: the reservation pays both.
+        self.set_aside = (found, self._end(found.attempt, "ok", None, found.started_s, len(found.sent)))
+        await close(found)
+        try:
+            second = await self._attempt(option)
+        except Refused:
+            return found
+        return second if second.attempt.ending == "ok" else found
+
+    def _sequel(self) -> Sequel:
+        """What may follow, as far as its provider and its circuit go too."""
+        found = self._course.sequel
+        return found if found.option is None or self._admits(found.option.arm) else NO_SEQUEL
+
+    def _judges(self, arm: Arm) -> bool:
+        """Whether this arm's answer is judged, so that no caller sees any of it before that."""
+        return self._plan is not None and arm is self._course.chosen.arm
+
     # -- one attempt --------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, place: int, attempt: Attempt | None = None) -> Opened:
-        attempt = attempt or self._new_attempt(place)
-        option = self._option(place)
+    async def _attempt(self, option: Option, attempt: Attempt | None = None) -> Opened:
+        attempt = attempt or self._new_attempt(option.arm)
         opened = Opened(attempt, b"", started_s=time.monotonic())
         provider = self._means.providers.get(attempt.provider)
-        circuit = self._means.circuits.of(self._key(option))
+        circuit = self._means.circuits.of(self._key(option.arm))
         if provider is None or FORMAT_OF[self.asked.endpoint] not in provider.formats:
             return self._ended(opened, "unavailable", "provider_not_declared")
         if not circuit.admits(opened.started_s):
             opened.retry_after_s = max(0.0, circuit.retry_at_s - opened.started_s)
             return self._ended(opened, "unavailable", "circuit_open")
         try:
-            attempt.body = upstream_body(self.asked, attempt.model, option.arm, option.cap, provider.cap_param)
+            attempt.body = upstream_body(
+                self.asked, attempt.model, option.arm, option.cap, provider.cap_param,
+                logprobs=self._judges(option.arm) and asks_logprobs(self.asked, self._plan),
+            )  # fmt: skip
             opened.sent = orjson.dumps(attempt.body)
         except Refused:
             self._ended(opened, "invalid", "no_tokens_left")
@@ -151,7 +189,7 @@ class Exchange:
             raise Refused(400, "the body is nested too deeply") from None
         change = circuit.begin(opened.started_s)
         if change is not None:
-            self._tell(option, change)
+            self._tell(option.arm, change)
         loop = asyncio.get_running_loop()
         until_s = (
             self.deadline_s if provider.timeout_s is None else min(self.deadline_s, loop.time() + provider.timeout_s)
@@ -183,7 +221,9 @@ class Exchange:
             ended = self._ended(opened, ending_of_status(reply.status), f"http_{reply.status}")
             await reply.close()
             return ended
-        keep_text = self._means.recorder.content is not None
+        judged = self._judges(opened.attempt.arm)
+        keep_text = judged or self._means.recorder.content is not None
+        hide_logprobs = judged and asks_logprobs(asked, self._plan) and not asked.body.get("logprobs")
         if not asked.streaming:
             opened.whole = await whole(opened.chunks, MAX_ANSWER_BYTES)
             await reply.close()
@@ -191,24 +231,23 @@ class Exchange:
             opened.attempt.tally = read_whole(opened.whole, keep_text=keep_text)
             if not opened.attempt.tally.complete:
                 raise Broken("not_json")
+            if hide_logprobs:
+                opened.whole = without_logprobs(opened.whole)
             return opened
         if not (reply.header("content-type") or "").startswith("text/event-stream"):
             raise Broken("not_a_stream")
         if asked.endpoint == "messages":
             opened.reader = MessageReader(keep_text=keep_text)
         else:
-            opened.reader = ChatReader(include_usage=asked.include_usage, keep_text=keep_text)
+            opened.reader = ChatReader(
+                include_usage=asked.include_usage, keep_text=keep_text, hide_logprobs=hide_logprobs
+            )
         opened.attempt.tally = opened.reader.tally
-        async for chunk in opened.chunks:
-            opened.first = take(opened, chunk)
-            if opened.attempt.answered:
-                break
+        await (take_all(opened) if judged else take_first(opened))
         if opened.attempt.tally.failed is not None:
             ended = self._ended(opened, "server_error", opened.attempt.tally.failed)
             await close(opened)
             return ended
-        if not opened.attempt.answered:
-            raise Broken("empty_stream")
         return opened
 
     # -- asked twice --------------------------------------------------------------------------------------------------
@@ -217,23 +256,23 @@ class Exchange:
         """Only the first attempt, where it is wanted, and never where one reservation pays."""
         return not tried and not self.reserved and self._means.hedged(self.request.project, self.request.feature)
 
-    async def _hedged(self, place: int) -> Opened:
+    async def _hedged(self, option: Option) -> Opened:
         """An attempt, and where it takes longer than 95 of 100 did, a second one beside it; the first answer wins."""
-        circuit = self._means.circuits.of(self._key(self._option(place)))
+        circuit = self._means.circuits.of(self._key(option.arm))
         patience_ms = circuit.percentile_ms(0.95, time.monotonic())
         if patience_ms is None:
-            return await self._attempt(place)
-        attempts = [self._new_attempt(place)]
-        running = [asyncio.create_task(self._attempt(place, attempts[0]))]
+            return await self._attempt(option)
+        attempts = [self._new_attempt(option.arm)]
+        running = [asyncio.create_task(self._attempt(option, attempts[0]))]
         winner: Opened | None = None
         try:
             done, _ = await asyncio.wait(running, timeout=patience_ms / 1000)
             if not done:
-                admitted = self._admitted()
-                other = next((i for i, ok in enumerate(admitted) if ok and i != place), place)
-                attempts.append(self._new_attempt(other))
+                others = [each for each in self._course.options if each is not option and self._admits(each.arm)]
+                other = others[0] if others else option
+                attempts.append(self._new_attempt(other.arm))
                 running.append(asyncio.create_task(self._attempt(other, attempts[1])))
-            winner = await _first_answer(running)
+            winner = await first_answer(running)
             return winner
         finally:
             await self._let_go(running, attempts, winner)
@@ -256,8 +295,7 @@ class Exchange:
 
     # -- how it ended -------------------------------------------------------------------------------------------------
 
-    def _new_attempt(self, place: int) -> Attempt:
-        arm = self._option(place).arm
+    def _new_attempt(self, arm: Arm) -> Attempt:
         provider, model = provider_of(arm.model) or ("unknown", arm.model or "unknown")
         made = Attempt(len(self.attempts) + 1, arm, provider, model, time.time_ns() // 1000)
         self.attempts.append(made)
@@ -276,10 +314,9 @@ class Exchange:
         recorder, means = self._means.recorder, self._means
         recorder.count(attempt)
         if ending != "unavailable":
-            option = self._option(self._place(attempt))
-            change = means.circuits.of(self._key(option)).end(outcome_of(ending), attempt.latency_ms, now_s)
+            change = means.circuits.of(self._key(attempt.arm)).end(outcome_of(ending), attempt.latency_ms, now_s)
             if change is not None:
-                self._tell(option, change)
+                self._tell(attempt.arm, change)
         event = call_event(
             attempt,
             event_id=recorder.call_id(self.request),
@@ -316,26 +353,22 @@ class Exchange:
             return 0
         return next(place for place, option in enumerate(self._course.options) if option.arm is attempt.arm)
 
-    def _option(self, place: int) -> Option:
-        return self._course.options[place] if place else self._course.chosen
-
     def _admitted(self) -> list[bool]:
-        now_s = time.monotonic()
-        return [
-            self._callable(option.arm.model) and self._means.circuits.admits(self._key(option), now_s)
-            for option in self._course.options
-        ]
+        return [self._admits(option.arm) for option in self._course.options]
+
+    def _admits(self, arm: Arm) -> bool:
+        """Whether an arm can be called now: its provider is declared, and its circuit not open."""
+        return self._callable(arm.model) and self._means.circuits.admits(self._key(arm), time.monotonic())
 
     def _callable(self, model: str | None) -> bool:
         found = provider_of(model)
         provider = self._means.providers.get(found[0]) if found else None
         return provider is not None and FORMAT_OF[self.asked.endpoint] in provider.formats
 
-    def _key(self, option: Option) -> str:
-        return circuit_key(self.request.project, self.request.feature, option.arm.name, self.decision is not None)
+    def _key(self, arm: Arm) -> str:
+        return circuit_key(self.request.project, self.request.feature, arm.name, self.decision is not None)
 
-    def _tell(self, option: Option, change: Any) -> None:
-        arm = option.arm
+    def _tell(self, arm: Arm, change: Any) -> None:
         self._means.recorder.trouble(self._means.circuits.not_closed)
         self._means.recorder.circuit(
             self.request.project, self.request.feature or "-", arm.name, arm.model or "unknown", change
@@ -361,36 +394,3 @@ class Exchange:
 def circuit_key(project: str, feature: str, arm: str, decided: bool) -> str:
     """The key of an arm's circuit. Without a decision the arm is a provider, as callers may name any model."""
     return f"{project}/{feature}/{arm}" if decided else f"//{arm.partition('/')[0]}"
-
-
-def take(opened: Opened, chunk: bytes) -> list[bytes]:
-    """Take bytes of a stream; return what the caller gets of the events that are whole now."""
-    reader = opened.reader
-    assert reader is not None
-    tally, attempt = reader.tally, opened.attempt
-    out: list[bytes] = []
-    for event in opened.splitter.feed(chunk):
-        said = reader.take(event)
-        if said is not None:
-            out.append(said)
-        attempt.answered = True
-    if attempt.ttft_ms is None and tally.pieces:
-        attempt.ttft_ms = (time.monotonic() - opened.started_s) * 1000
-    return out
-
-
-async def close(opened: Opened) -> None:
-    """Let go of a provider's answer."""
-    if opened.reply is not None:
-        await opened.reply.close()
-
-
-async def _first_answer(running: list[asyncio.Task[Opened]]) -> Opened:
-    """The first that answers; where none does, the first that failed."""
-    pending: set[asyncio.Task[Opened]] = set(running)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in running:
-            if task in done and task.result().attempt.ending == "ok":
-                return task.result()
-    return running[0].result()

@@ -13,8 +13,9 @@ import orjson
 from flywheel.observe import logger
 from flywheel_router.gateway.asking import Endpoint, read_asked
 from flywheel_router.gateway.errors import Headers, Refused, error_body, error_event
-from flywheel_router.gateway.exchange import Exchange, Opened, Relayed, close, take
+from flywheel_router.gateway.exchange import Exchange, Relayed
 from flywheel_router.gateway.gateway import Gateway, made_id
+from flywheel_router.gateway.opened import Opened, close, take
 from flywheel_router.gateway.planning import Ending
 from flywheel_router.gateway.streams import EventTooLong
 from flywheel_router.gateway.upstream import Broken
@@ -122,6 +123,9 @@ def tell_content(gateway: Gateway, exchange: Exchange, opened: Opened, call: dic
     body = exchange.asked.body
     said = body["messages"] if "system" not in body else {"system": body["system"], "messages": body["messages"]}
     recorder.said(call, said, "".join(opened.attempt.tally.texts))
+    if exchange.set_aside is not None and exchange.set_aside[0] is not opened:
+        doubted, its_call = exchange.set_aside
+        recorder.said(its_call, said, "".join(doubted.attempt.tally.texts))
 
 
 class _Pump:
@@ -221,9 +225,21 @@ def about(exchange: Exchange, opened: Opened | None = None) -> Headers:
     if exchange.decision is not None:
         made.append(("x-flywheel-decision-id", exchange.decision.decision_id))
     if opened is not None:
+        made += _about_cascade(exchange, opened)
         made += [("x-flywheel-arm", opened.attempt.arm.name), ("x-flywheel-model", opened.attempt.arm.model or "")]
     made.append(("x-flywheel-attempts", str(len(exchange.attempts))))
     return [(name.encode(), value.encode("ascii", "backslashreplace")) for name, value in made]
+
+
+def _about_cascade(exchange: Exchange, opened: Opened) -> list[tuple[str, str]]:
+    """What became of an answer that was judged; ``failed``: it is given, as the other arm gave none."""
+    first = opened if exchange.set_aside is None else exchange.set_aside[0]
+    judged = first.attempt.judged
+    if judged is None:
+        return []
+    failed = exchange.set_aside is not None and first is opened
+    told: list[tuple[str, str]] = [("x-flywheel-cascade", "failed" if failed else judged.verdict)]
+    return told if judged.doubt is None else [*told, ("x-flywheel-doubt", f"{judged.doubt:.4g}")]
 
 
 async def _read(receive: Receive) -> bytes:

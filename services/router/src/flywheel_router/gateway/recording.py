@@ -62,6 +62,10 @@ class Recorder:
         if attempt.ttft_ms is not None:
             self._metrics.observe("gateway_first_token_seconds", attempt.ttft_ms / 1000, provider=provider)
 
+    def judged(self, verdict: str) -> None:
+        """Count an answer that a cascade's plan had judged."""
+        self._metrics.count("cascade_verdicts_total", 1, verdict=verdict)
+
     def trouble(self, circuits: int) -> None:
         """Say how many circuits are not closed."""
         self._metrics.gauge("circuits_not_closed", circuits)

@@ -56,7 +56,8 @@ def data_of(event: bytes) -> bytes:
 @dataclass(slots=True)
 class Tally:
     """What is known of an answer. ``usage``: the provider's own object; ``text_bytes`` and ``pieces``: what was
-    streamed, in UTF-8 and in events with something in them. ``failed``: the provider said so."""
+    streamed, in UTF-8 and in events with something in them. ``failed``: the provider said so. ``logprobs``: of the
+    tokens, natural logarithms, where the provider gave them."""
 
     response_id: str | None = None
     model: str | None = None
@@ -69,6 +70,7 @@ class Tally:
     complete: bool = False
     failed: str | None = None
     texts: list[str] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
 
 
 class Reader(Protocol):
@@ -82,12 +84,14 @@ class Reader(Protocol):
 
 
 class ChatReader:
-    """OpenAI's chunks. Usage, which the gateway always asks for, is taken out where the caller did not ask."""
+    """OpenAI's chunks. Usage, which the gateway always asks for, is taken out where the caller did not ask; so are
+    probabilities of tokens with ``hide_logprobs``."""
 
-    def __init__(self, *, include_usage: bool, keep_text: bool) -> None:
+    def __init__(self, *, include_usage: bool, keep_text: bool, hide_logprobs: bool = False) -> None:
         self.tally = Tally()
         self._include_usage = include_usage
         self._keep_text = keep_text
+        self._hide_logprobs = hide_logprobs
         self._calls: set[tuple[int, int]] = set()
 
     def take(self, event: bytes) -> bytes | None:
@@ -111,23 +115,25 @@ class ChatReader:
         for choice in choices:
             if isinstance(choice, dict):
                 self._choice(choice)
+        hidden = self._hide_logprobs and _hide_logprobs(choices)
         if "usage" not in chunk:
-            return event
+            return _event(chunk) if hidden else event
         usage = chunk["usage"]
         if isinstance(usage, dict):
             tally.usage = usage
         if self._include_usage:
-            return event
+            return _event(chunk) if hidden else event
         if isinstance(usage, dict) and not choices:
             return None
         del chunk["usage"]
-        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+        return _event(chunk)
 
     def _choice(self, choice: Mapping[str, Any]) -> None:
         tally = self.tally
         reason = choice.get("finish_reason")
         if isinstance(reason, str):
             tally.finish_reason = reason
+        _add_logprobs(tally, choice)
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return
@@ -211,11 +217,40 @@ def read_whole(body: bytes, *, keep_text: bool) -> Tally:
 def _whole_choice(tally: Tally, choice: Mapping[str, Any], *, keep_text: bool) -> None:
     if isinstance(choice.get("finish_reason"), str):
         tally.finish_reason = choice["finish_reason"]
+    _add_logprobs(tally, choice)
     message = choice.get("message")
     if isinstance(message, dict):
         calls = message.get("tool_calls")
         tally.tool_calls += len(calls) if isinstance(calls, list) else 0
         _add_text(tally, message.get("content"), keep_text=keep_text)
+
+
+def without_logprobs(body: bytes) -> bytes:
+    """An answer that came whole as it would be had nobody asked for the probabilities of its tokens."""
+    said = _parsed(body)
+    choices = said.get("choices") if said is not None else None
+    return orjson.dumps(said) if isinstance(choices, list) and _hide_logprobs(choices) else body
+
+
+def _hide_logprobs(choices: list[Any]) -> bool:
+    """Take them out of choices; say whether any had them."""
+    found = [choice for choice in choices if isinstance(choice, dict) and choice.get("logprobs") is not None]
+    for choice in found:
+        choice["logprobs"] = None
+    return bool(found)
+
+
+def _add_logprobs(tally: Tally, choice: Mapping[str, Any]) -> None:
+    told = choice.get("logprobs")
+    tokens = told.get("content") if isinstance(told, dict) else None
+    for token in tokens if isinstance(tokens, list) else ():
+        value = token.get("logprob") if isinstance(token, dict) else None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            tally.logprobs.append(float(value))
+
+
+def _event(chunk: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
 def _add_piece(tally: Tally, text: object, *, keep_text: bool) -> None:
