@@ -34,16 +34,17 @@ feature: answers
 quality: {user.thumb: 1.0}
 weights: {cost: 0.2}
 arms: [{name: strong, model: openai/gpt-4o}, {name: cheap, model: openai/gpt-4o-mini}]
-policy: {kind: %s, half_life: 100 outcomes, explore_floor: 0.02}
+policy: {kind: %s, explore_floor: 0.02}
 attribution_window: 30s
 """
 CONTEXT = "{name: chars, kind: number, low: 0, high: 100}, {name: language, kind: category, values: [en, de]}"
 FEATURES = {
-    "answers": "thompson", "titles": "thompson_gaussian", "tags": "ucb1",
-    "routes": f"linear_thompson, features: [{CONTEXT}]",
+    "answers": "thompson, half_life: 100 outcomes", "titles": "thompson_gaussian, diversity: 0.1",
+    "tags": "ucb1, half_life: 100 outcomes", "trials": "experiment",
+    "routes": f"linear_thompson, half_life: 100 outcomes, features: [{CONTEXT}]",
 }  # fmt: skip
 DERIVED = ("llm-outcomes", "arm-summaries", "policies")
-REQUESTS = 600
+REQUESTS = 1500
 
 
 def charter_text(feature: str) -> str:
@@ -83,6 +84,7 @@ def facts(seed: int) -> list[Output]:
             parts.append(("llm-calls", "llm_call", at + 1000 * attempt, {
                 "provider": "openai", "request_model": arm, "status": random.choice(["OK", "OK", "ERROR"]),
                 "cost_usd": Decimal(random.randrange(100)) / 10_000, "latency_ms": 100.0, "attempt": attempt + 1,
+                "output_tokens": 42 if arm == "cheap" else random.randrange(10, 900),
             }))  # fmt: skip
         for opinion in range(random.choice([0, 1, 1, 2])):
             late = random.choice([1, 5, 45]) * 1_000_000 + opinion
@@ -190,6 +192,9 @@ async def test_the_log_replayed_twice_gives_the_same_state_and_policies_byte_for
     codec = Codec(LocalRegistry.load())
     learned = {key: codec.decode(value).value for key, value in policies.items()}
     assert all(policy["outcomes"] > 50 for policy in learned.values())
+    assert [trial["name"] for trial in learned[b"default/trials"]["trials"]] == ["strong", "cheap"]
+    alike = {one["name"]: one["charge"] for one in learned[b"default/titles"]["diversity"]}
+    assert alike["strong"] == 0.0 < alike["cheap"]
     by_context = compile_policy(learned[b"default/routes"])
     chances = {
         chars: by_context.distribution(0b11, by_context.encode({"chars": chars, "language": "en"})).propensities

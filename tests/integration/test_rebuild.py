@@ -26,7 +26,7 @@ from flywheel.stream import KafkaBus, Outgoing, Output, Publisher, ShardState
 from flywheel.testkit.draining import ask_sql, state_digests
 from flywheel_bandit.core import INPUTS
 
-from .test_bandit_replay import caught_up, charters, facts, newest_policies, run_once
+from .test_bandit_replay import FEATURES, caught_up, charters, facts, newest_policies, run_once
 
 pytest_plugins = ["flywheel.local.fixtures"]
 
@@ -148,7 +148,7 @@ async def test_a_bandit_that_lost_its_disk_comes_back_to_the_same_states(private
         await recorded(bootstrap)
         outcomes = told_once(url)
         assert len(joined(lost)) == 4 and outcomes > 300
-        assert len(policies) == 4, "one of them by context: its vectors are in ClickHouse too"
+        assert len(policies) == len(FEATURES), "one of them by context: its vectors are in ClickHouse too"
 
         # The disk is gone, Kafka has everything: the service comes back by itself.
         shutil.copytree(state, tmp_path / "kept")
