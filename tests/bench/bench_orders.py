@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from harness import Result, write
 
+from flywheel.policy.experiment import KINDS_BY_SHARES
 from flywheel.testkit.bandit_players import Chartered
 from flywheel.testkit.bandit_worlds import DELAY, UNTOLD, Array, regret_curve, world
 from flywheel.testkit.regret_theory import gaps, lai_robbins, ucb1_bound, ucb_v_bound
@@ -44,6 +45,7 @@ PLAYS: Mapping[str, tuple[str, ...]] = {
     "ucb_v": ("rates", "late", "missing", "abrupt"),
     "epsilon_greedy": ("rates",),
     "static": ("rates",),
+    "experiment": ("rates",),
     "linear_thompson": ("linear", "linear_late"),
     "linear_ucb": ("linear", "linear_late"),
     "squarecb": ("linear", "linear_late"),
@@ -150,11 +152,16 @@ def judged(kind: str, name: str, played: Played, prompt: Played | None) -> Row:
     checks: list[tuple[str, bool]] = []
     if name == "gradual":
         checks.append(_grows(played, GRADUAL))
-    elif kind == "static":
+    elif kind in KINDS_BY_SHARES:
         share = np.arange(1, played.means.shape[2] + 1)
         means = played.means[:, 0]
         due = played.at[-1] * ((means.max(axis=1, keepdims=True) - means) @ (share / share.sum()))
-        checks.append(_is("exactly T Σ p Δ", played.last, due, room=0.01))
+        if kind == "static":
+            checks.append(_is("exactly T Σ p Δ", played.last, due, room=0.01))
+        else:
+            # Arms that are out lose nothing more (Even-Dar, Mannor and Mansour, 2006).
+            ended = mean((played.regrets[:, -1] - played.regrets[:, -2]) / due * 2)
+            checks.append((f"last half {ended} × T/2 Σ p Δ (≤ 1)", ended.value + ended.half <= 1.0))
         uniform = (float(due.mean()), "T Σ p Δ")
     elif kind == "epsilon_greedy":
         late = played.regrets[:, -1] - played.regrets[:, -2]

@@ -41,6 +41,7 @@ from flywheel.testkit.bandit_worlds import CHANGING, STATIONARY, WORLDS, Array, 
 COMMAND = "BANDITS_PYTHON=ENV/bin/python python tests/bench/run.py regret"
 PEER = Path(__file__).parent / "peers" / "bandits" / "play.py"
 UNIT = (0.0, 1.0)
+SEEDS = 20
 FORGOTTEN = 1000.0
 """Half-life, in outcomes, of the contextual policy in the worlds that change."""
 
@@ -93,12 +94,12 @@ def ours(name: str, *, rounds: int, every: int, seeds: int) -> dict[str, list[fl
     return found
 
 
-def theirs(name: str, *, rounds: int, every: int, seeds: int) -> dict[str, list[float]]:
-    """Return the peers' regrets by policy; nothing where there is no environment for them."""
+def theirs(name: str, *, rounds: int, every: int, seeds: int, peer: str | None = None) -> dict[str, list[float]]:
+    """Return the peers' regrets by policy, or one peer's; nothing where there is no environment for them."""
     python = os.environ.get("BANDITS_PYTHON")
     if not python:
         return {}
-    asked = json.dumps({"world": name, "rounds": rounds, "every": every, "seeds": seeds})
+    asked = json.dumps({"world": name, "rounds": rounds, "every": every, "seeds": seeds, "peer": peer})
     answer = subprocess.run([python, str(PEER), asked], check=True, capture_output=True, text=True)
     found: dict[str, list[float]] = json.loads(answer.stdout.splitlines()[-1])
     return found
@@ -127,7 +128,12 @@ def told(name: str, found: dict[str, list[float]], size: dict[str, int]) -> Resu
     kind = "stationary" if name in STATIONARY else "changing"
     note = f"{kind}; {size['seeds']} seeds of {size['rounds']} requests, a policy every {size['every']}; "
     note += f"ratio ± {spread[1] / means[best]:.2f} (95 %); {all_of_them}"
-    return Result(f"regret_{name}", means[own], "regret", means[best], best, COMMAND, note)
+    usual = size["seeds"] == SEEDS
+    figure = f"regret_{name}" if usual else f"regret_{name}_{size['seeds']}_seeds"
+    command = (
+        COMMAND if usual else f"{COMMAND.removesuffix('run.py regret')}bench_regret.py {name} --seeds {size['seeds']}"
+    )
+    return Result(figure, means[own], "regret", means[best], best, command, note)
 
 
 def main() -> int:
@@ -136,7 +142,8 @@ def main() -> int:
     parser.add_argument("worlds", nargs="*", metavar="WORLD", help=f"which (default all): {', '.join(WORLDS)}")
     parser.add_argument("--rounds", type=int, default=10_000)
     parser.add_argument("--every", type=int, default=20, help="rounds between two policies")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--peer", help="play this one of theirs alone, such as 'mabwiser TS'")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.worlds) - set(WORLDS))
@@ -145,7 +152,7 @@ def main() -> int:
     size = {"rounds": arguments.rounds, "every": arguments.every, "seeds": arguments.seeds}
     found: dict[str, dict[str, list[float]]] = {}
     for name in arguments.worlds or WORLDS:
-        found[name] = ours(name, **size) | theirs(name, **size)
+        found[name] = ours(name, **size) | theirs(name, **size, peer=arguments.peer)
         if arguments.json:
             continue
         print(f"{name} ({'stationary' if name in STATIONARY else 'changing'}), {size}")

@@ -81,6 +81,12 @@ def test_without_features_that_vary_the_ratio_is_that_of_two_means():
     assert (found.before, found.after) == (pytest.approx(first, abs=1e-3), pytest.approx(second, abs=1e-3))
 
 
+def test_what_a_feature_tells_from_then_on_is_no_change():
+    xs = np.where(np.arange(512) < 256, 0.0, 1.0)
+    sums = sums_of(xs, drawn(5, xs, np.where(xs > 0, 0.3, 0.75)))
+    assert changes(sums[0], RANGE) and not told(sums)
+
+
 def test_rewards_of_any_range_are_mapped_to_it():
     xs, rewards = np.zeros(512), drawn(4, np.zeros(512), np.where(np.arange(512) < 256, 0.75, 0.3))
     found = told(sums_of(xs, rewards))["a"]

@@ -1,6 +1,7 @@
 """Plays MABWiser's and Vowpal Wabbit's policies in a world of `bandit_worlds.py`, in an environment of their own.
 
-Reads ``{"world", "rounds", "every", "seeds"}`` as one argument of JSON; prints ``{policy: [regret by seed]}``.
+Reads ``{"world", "rounds", "every", "seeds", "peer"}`` as one argument of JSON, ``peer`` the name of the only policy to
+play or null; prints ``{policy: [regret by seed]}``.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def main() -> None:
     for seed in range(asked["seeds"]):
         played = world(asked["world"], seed, asked["rounds"])
         for name, policy in policies(played).items():
+            if asked["peer"] not in (None, name):
+                continue
             made = VowpalWabbit(policy, played, seed) if isinstance(policy, str) else MabWiser(policy, played, seed)
             regrets.setdefault(name, []).append(play(played, made, asked["every"]))
     print(json.dumps(regrets))
