@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from flywheel.events import Codec, LocalRegistry, event_id, topics
@@ -21,7 +20,7 @@ from flywheel.observe import Health, Metrics, load_settings
 from flywheel.policy import compile_policy, parse_charter
 from flywheel.policy.feature_spec import encoder_of
 from flywheel.stream import KafkaBus, Output, Publisher
-from flywheel.testkit.draining import state_digests
+from flywheel.testkit.draining import end_offsets, read_topic, state_digests, states_behind
 from flywheel_bandit.core import INPUTS
 from flywheel_bandit.settings import BanditSettings
 from flywheel_bandit.wiring import JOIN, LEARN, LEARN_TOPICS, run_stages
@@ -109,24 +108,14 @@ async def forget(bootstrap: str, names: tuple[str, ...]) -> None:
     await create_topics(bootstrap, [topics()[name] for name in names])
 
 
-async def caught_up(bootstrap: str, read: dict[str, tuple[str, ...]]) -> bool:
-    """Whether each group has committed everything its topics hold."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
-    await admin.start()
-    await consumer.start()
-    try:
-        for group, names in read.items():
-            held = [TopicPartition(name, number) for name in names for number in range(topics()[name].partitions)]
-            ends = await consumer.end_offsets(held)
-            begins = await consumer.beginning_offsets(held)
-            done = await admin.list_consumer_group_offsets(group)
-            if any(ends[tp] > begins[tp] and (tp not in done or done[tp].offset < ends[tp]) for tp in held):
-                return False
-        return True
-    finally:
-        await consumer.stop()
-        await admin.close()
+async def behind(bootstrap: str, state_dir: Path) -> int:
+    """How many records the bandit's states have not folded or not sent on. The second step's topics are looked at once
+    the first has told everything."""
+    for step, names in ((JOIN, INPUTS), (LEARN, LEARN_TOPICS)):
+        left = states_behind(state_dir / "bandit" / step, await end_offsets(bootstrap, names))
+        if left:
+            return left
+    return 0
 
 
 async def run_once(bootstrap: str, state_dir: Path, batch_records: int) -> dict[str, str]:
@@ -142,29 +131,18 @@ async def run_once(bootstrap: str, state_dir: Path, batch_records: int) -> dict[
     stop = asyncio.Event()
     bus = KafkaBus(bootstrap, client_id="bandit")
     task = asyncio.create_task(run_stages(settings, bus, Metrics(), Health(), stop))
-    groups = {f"{settings.group}-{JOIN}": INPUTS, f"{settings.group}-{LEARN}": LEARN_TOPICS}
     async with asyncio.timeout(150):
-        for _ in range(2):  # a second look: the first may have come between two batches
-            await asyncio.sleep(1.5)
-            while not await caught_up(bootstrap, groups):
-                assert not task.done() or task.result()
-                await asyncio.sleep(0.3)
+        while await behind(bootstrap, state_dir):
+            assert not task.done() or task.result()
+            await asyncio.sleep(0.2)
     stop.set()
     await task
     return dict(state_digests(state_dir))
 
 
-async def newest_policies(bootstrap: str) -> dict[bytes, bytes]:
+async def newest_policies(bootstrap: str) -> dict[bytes | None, bytes | None]:
     """Return the last policy of each feature as it lies on the topic."""
-    consumer = AIOKafkaConsumer("policies", bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    found: dict[bytes, bytes] = {}
-    try:
-        while records := await consumer.getmany(timeout_ms=1500):
-            found |= {record.key: record.value for batch in records.values() for record in batch}
-    finally:
-        await consumer.stop()
-    return found
+    return {record.key: record.value for record in await read_topic(bootstrap, "policies")}
 
 
 @pytest.mark.broker

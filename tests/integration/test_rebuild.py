@@ -26,7 +26,7 @@ from flywheel.stream import KafkaBus, Outgoing, Output, Publisher, ShardState
 from flywheel.testkit.draining import ask_sql, state_digests
 from flywheel_bandit.core import INPUTS
 
-from .test_bandit_replay import FEATURES, caught_up, charters, facts, newest_policies, run_once
+from .test_bandit_replay import FEATURES, charters, facts, newest_policies, run_once
 
 pytest_plugins = ["flywheel.local.fixtures"]
 
@@ -98,10 +98,24 @@ async def delete_before(bootstrap: str, offsets: dict[TopicPartition, int]) -> N
 
 
 async def recorded(bootstrap: str) -> None:
-    """Wait until the recorder is done with every record of the facts and every outcome."""
-    async with asyncio.timeout(WAIT_S):
-        while not await caught_up(bootstrap, {"flywheel-recorder": (*INPUTS, "llm-outcomes")}):
-            await asyncio.sleep(0.5)
+    """Wait until the recorder's group has committed every record of the facts and every outcome."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await admin.start()
+    await consumer.start()
+    names = (*INPUTS, "llm-outcomes")
+    held = [TopicPartition(name, number) for name in names for number in range(topics()[name].partitions)]
+    try:
+        ends, begins = await consumer.end_offsets(held), await consumer.beginning_offsets(held)
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                done = await admin.list_consumer_group_offsets("flywheel-recorder")
+                if all(ends[tp] == begins[tp] or (tp in done and done[tp].offset >= ends[tp]) for tp in held):
+                    return
+                await asyncio.sleep(0.2)
+    finally:
+        await consumer.stop()
+        await admin.close()
 
 
 def command(bootstrap: str, state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from fractions import Fraction
 
 import pytest
@@ -60,16 +61,22 @@ class Traffic:
         raise AssertionError("not within ten hours")
 
 
-def calm() -> Traffic:
-    """Six hours without an error."""
+@pytest.fixture(scope="module")
+def six_hours() -> Traffic:
+    """Six hours without an error; played once."""
     traffic = Traffic()
     assert not any([traffic.minute(Fraction(0)) for _ in range(360)])
     return traffic
 
 
+@pytest.fixture
+def traffic(six_hours: Traffic) -> Traffic:
+    """What comes after six hours without an error."""
+    return deepcopy(six_hours)
+
+
 @pytest.mark.parametrize("failing", ["1", "0.5", "0.2", "0.07"])
-def test_a_page_comes_when_the_workbook_says(failing):
-    traffic = calm()
+def test_a_page_comes_when_the_workbook_says(traffic, failing):
     times = [rule.detection_us(OBJECTIVE.budget, Fraction(failing)) for rule in RULES if rule.severity == "page"]
     expected = min(time for time in times if time is not None) / MINUTE_US
     # Windows are in whole minutes (six hours: five), so up to a bucket shorter than their names.
@@ -81,16 +88,14 @@ def test_what_stays_below_six_times_the_budget_pages_nobody():
     assert not any(traffic.minute(Fraction("0.055")) for _ in range(420))
 
 
-def test_a_page_is_over_soon_after_its_cause():
-    traffic = calm()
+def test_a_page_is_over_soon_after_its_cause(traffic):
     assert traffic.until(Fraction(1), pages=True) <= 10
     # 10 bad of 360 minutes are 2.8 %: only the fast rule holds, until its short window is good again (5 minutes), and
     # then it has to be quiet for two.
     assert traffic.until(Fraction(0), pages=False) <= 8
 
 
-def test_the_slow_rule_keeps_a_page_until_its_short_window_is_good():
-    traffic = calm()
+def test_the_slow_rule_keeps_a_page_until_its_short_window_is_good(traffic):
     for _ in range(60):
         traffic.minute(Fraction(1))
     over = traffic.until(Fraction(0), pages=False)
