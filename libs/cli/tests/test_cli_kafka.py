@@ -1,7 +1,8 @@
-"""Charters go onto a real Kafka once; topics and tail show what is there."""
+"""Charters go onto a real Kafka once; topics, tail and frontier show what is there."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from click.testing import CliRunner
 
 from flywheel.cli.live_topics import KafkaAway, tail_topic
 from flywheel.cli.main import cli
-from flywheel.events import topics
+from flywheel.cli.publishing import publish
+from flywheel.events import Codec, load_registry, topics
 from flywheel.local.kafka import KafkaNode
 from flywheel.local.topic_admin import create_topics_now
+from flywheel.stream import KafkaBus, Output
 
 pytest_plugins = ["flywheel.local.fixtures"]
 pytestmark = pytest.mark.broker
@@ -71,6 +74,22 @@ def test_topics_shows_the_declared_and_the_undeclared_with_counts(
     table = flywheel("topics", "--kafka", declared).stdout
     assert "on Kafka, not declared" in table
     assert not any(name.startswith("__") for name in states)
+
+
+def test_the_frontier_is_of_the_newest_policy_on_the_topic(declared: str) -> None:
+    example = Path(__file__).parents[3] / "schemas/examples/policy/v4/within-bounds.json"
+    policy, feature = json.loads(example.read_text(encoding="utf-8")), f"f-{uuid4().hex}"
+    older = policy | {"feature": feature, "policy_version": 1, "standings": [], "prices": []}
+    newer = policy | {"feature": feature}
+    outputs = [Output("policies", f"acme/{feature}", "policy", each) for each in (older, newer)]
+    asyncio.run(publish(KafkaBus(declared, client_id="test"), Codec(load_registry()), outputs))
+    shown = json.loads(flywheel("frontier", feature, "--project", "acme", "--kafka", declared, "--json").stdout)
+    assert [arm["charge"] for arm in shown["arms"]] == [each["charge"] for each in policy["standings"]]
+    assert shown["policy_version"] == policy["policy_version"] and shown["prices"] == policy["prices"]
+    table = flywheel("frontier", feature, "--project", "acme", "--kafka", declared).stdout
+    assert "breaks quality" in table and "p95_latency_ms (latency_ms>3000)" in table
+    absent = flywheel("frontier", "absent", "--kafka", declared)
+    assert absent.exit_code == 1 and "no policy for default/absent" in absent.stderr
 
 
 async def test_tail_shows_what_it_cannot_decode_and_stops_where_it_is_told(declared: str, kafka_topic: Any) -> None:
