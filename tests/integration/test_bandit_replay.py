@@ -32,6 +32,7 @@ CHARTER = """
 feature: answers
 quality: {user.thumb: 1.0}
 weights: {cost: 0.2}
+constraints: {p95_latency_ms: 500, usd_per_hour: 5}
 arms: [{name: strong, model: openai/gpt-4o}, {name: cheap, model: openai/gpt-4o-mini}]
 policy: {kind: %s, explore_floor: 0.02}
 attribution_window: 30s

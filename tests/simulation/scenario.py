@@ -64,6 +64,7 @@ def charter(revision: int) -> dict[str, Any]:
 feature: answers
 quality: {{user.thumb: 1.0}}
 weights: {{cost: 0.{revision}, latency: 0.1}}
+constraints: {{p95_latency_ms: 500, usd_per_hour: {revision}, quality: {{min: 0.3}}}}
 arms: [{{name: a, model: m}}, {{name: b, model: n}}]
 policy: {{kind: thompson, half_life: 2000 outcomes, explore_floor: 0.01}}
 attribution_window: 10s
