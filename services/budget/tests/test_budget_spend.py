@@ -91,6 +91,16 @@ def test_retries_without_a_reservation_are_passive(facts):
     assert row(rows, "a") == (30, 100, 1, 0, 0) and row(rows, "") == (25, 0, 1, 0, 0)
 
 
+@pytest.mark.parametrize(("cost", "expected"), [(30, (30, 100, 1, 0, 0)), (None, (100, 100, 1, 1, 0))])
+def test_what_failed_for_nothing_leaves_the_reservation_to_the_call_after_it(facts, cost, expected):
+    """A call whose cost nobody knows counts at its bound, also where an attempt before it was refused."""
+    free = facts.call("r", 2, None, status="ERROR", input_tokens=None)
+    events = [facts.decision("r", 1, ("a", 100, 100)), free, facts.call("r", 3, cost, n=1)]
+    for order in (events, events[::-1]):
+        _, rows = folded(facts, order, [1, 2])
+        assert row(rows, "a") == expected and row(rows, "") == (0, 0, 1, 0, 0)
+
+
 def test_a_shadow_call_costs_but_uses_no_reservation(facts):
     events = [facts.decision("r", 1, ("a", 100, 100)), facts.call("r", 2, 30, shadow=True), facts.call("r", 3, 25, n=1)]
     _, rows = folded(facts, events)

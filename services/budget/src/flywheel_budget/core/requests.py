@@ -1,10 +1,10 @@
 """A request and what it costs its budgets: a set of decisions and calls that grows.
 
 Everything told of a request is a function of that set, so the order in which its parts came leaves no trace. One
-decision authorises one call: the first call of a request settles every reservation made for it, whichever router made
-them (a second decision about the same request is the same permission), and its cost is spent from one of them. Of a
-cascade it authorises two: a call that says it was escalated settles no more than it cost, and the next one the rest.
-Every other call is passive: it counts in each budget it falls under, without a reservation.
+decision authorises one call that costs: the first such call of a request settles every reservation made for it,
+whichever router made them (a second decision about the same request is the same permission), and its cost is spent from
+one of them. Of a cascade it authorises two: a call that says it was escalated settles no more than it cost, and the
+next one the rest. Every other call is passive: it counts in each budget it falls under, without a reservation.
 """
 
 from __future__ import annotations
@@ -169,9 +169,11 @@ def _distinct(request: Request) -> list[tuple[str, Reserved]]:
 
 
 def _paying(request: Request) -> tuple[Call, ...]:
-    """The calls that the reservations pay: the first; of a cascade the one that was escalated and the one after it."""
+    """The calls that the reservations pay: the first that was not free, as what failed for nothing may be tried again;
+    of a cascade the one that was escalated and the one after it."""
     calls = [call for call in request.calls if not call.shadow]
-    first = next((place for place, call in enumerate(calls) if call.escalated), 0)
+    costly = next((place for place, call in enumerate(calls) if call.cost != 0), 0)
+    first = next((place for place, call in enumerate(calls) if call.escalated), costly)
     return tuple(calls[first : first + 2 if calls and calls[first].escalated else first + 1])
 
 
