@@ -76,6 +76,7 @@ def test_a_429_that_is_no_budgets_is_a_router_that_is_away(content: bytes) -> No
     transport = httpx.MockTransport(lambda request: httpx.Response(429, content=content))
     with Flywheel(transport=transport, **FAST) as client:
         assert client.decide("support", default_arm="strong").reason == "router_away"
+        client.close(0.0)  # nobody takes what it would send
 
 
 def test_without_a_router_the_declared_default_is_used_flagged_and_logged_later(peers: Peers) -> None:
@@ -128,13 +129,13 @@ async def test_the_async_client_decides_alike_and_bounds_the_wait(peers: Peers) 
         assert (await client.decide("support", request_id="r1")).arm == "cheap"
         peers.away = True
         assert (await client.decide("support", default_arm="strong")).arm == "strong"
+        peers.away = False
 
     class Slow(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             await asyncio.sleep(60)
             raise AssertionError
 
-    peers.away = False
     async with AsyncFlywheel(transport=peers, async_transport=Slow(), decide_timeout_s=0.02, **FAST) as client:
         assert (await client.decide("support")).reason == "router_away"
 
