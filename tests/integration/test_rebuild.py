@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError
 
 from flywheel.events import Codec, load_registry, topics
 from flywheel.local.ports import free_port
@@ -109,7 +110,12 @@ async def recorded(bootstrap: str) -> None:
         ends, begins = await consumer.end_offsets(held), await consumer.beginning_offsets(held)
         async with asyncio.timeout(WAIT_S):
             while True:
-                done = await admin.list_consumer_group_offsets("flywheel-recorder")
+                try:
+                    done = await admin.list_consumer_group_offsets("flywheel-recorder")
+                except KafkaError as error:  # a broker just started has no coordinator for a while
+                    if not error.retriable:
+                        raise
+                    done = {}
                 if all(ends[tp] == begins[tp] or (tp in done and done[tp].offset >= ends[tp]) for tp in held):
                     return
                 await asyncio.sleep(0.2)

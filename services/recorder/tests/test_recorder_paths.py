@@ -159,7 +159,7 @@ def test_a_server_is_written_to_through_a_table_of_its_own(engine: Engine) -> No
 def test_a_row_that_spoils_the_insert_is_found_by_halving(engine: Engine) -> None:
     """Something no rule foresaw: here a constraint on the table, put there behind the recorder's back."""
     target = Target("charters", shape(engine, "charter"), {2: 10})
-    example = examples("charter")["two-arms"]
+    example = examples("charter")["forced"]
     values = [{**example, "event_id": f"c{i}", "revision": i} for i in range(9)]
     engine.client.command("TRUNCATE TABLE charters")
     engine.client.command("ALTER TABLE charters ADD CONSTRAINT odd CHECK revision != 5")
@@ -178,7 +178,7 @@ def test_a_row_that_spoils_the_insert_is_found_by_halving(engine: Engine) -> Non
 def test_a_disk_that_is_nearly_full_takes_no_rows_and_no_row_is_blamed(engine: Engine) -> None:
     """The engine itself reports an insert as done whose files were cut short by a disk that filled up meanwhile."""
     target = Target("charters", shape(engine, "charter"), {2: 10})
-    rows = rows_of(engine, "charter", [examples("charter")["two-arms"]])
+    rows = rows_of(engine, "charter", [examples("charter")["forced"]])
     engine.client.command("TRUNCATE TABLE charters")
     inserter = Inserter(engine.client, FileStaging(engine.folder / "staging-full"), engine.codec)
     engine.client.command(f"SET min_free_disk_bytes_to_perform_insert = {1 << 60}")
@@ -197,7 +197,7 @@ def test_a_block_that_cannot_be_staged_waits(engine: Engine, tmp_path: Path) -> 
     (tmp_path / "gone").rmdir()
     with pytest.raises(StoreUnavailable, match="gone"):
         Inserter(engine.client, staging, engine.codec).insert(
-            target, rows_of(engine, "charter", [examples("charter")["two-arms"]])
+            target, rows_of(engine, "charter", [examples("charter")["forced"]])
         )
 
 
