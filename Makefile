@@ -31,13 +31,12 @@ $(READY): requirements.lock infra/local/bootstrap.lock $(MEMBERS)
 demo: $(READY) ## Replay recorded calls through the whole system and show what it learned
 	@$(BIN)/flywheel demo
 
-# Three workers for two cores, as tests with a broker wait half of their time. Threads of linear algebra besides would
-# wait for each other, at up to 14 times the CPU.
+# A worker for each core: threads of linear algebra besides would wait for each other, at up to 14 times the CPU.
 test quick: export OPENBLAS_NUM_THREADS := 1
 
 test: $(READY) lint types ## Everything CI runs: lint, types, import rules, tests, coverage of cores and libs
 	@rm -f .coverage .coverage.*
-	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report= --durations=15
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report= --durations=15
 	$(BIN)/python tests/coverage_gate.py
 
 quick: $(READY) ## The tests that need no broker
