@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.routing.bayes import Moments, Posterior, learned_prior
+from flywheel.routing.folds import cross_folds
 from flywheel.routing.texts import SIGNALS, excerpt, signals
 
 Floats = npt.NDArray[np.float64]
@@ -63,11 +64,8 @@ def doubts_of(weights: Sequence[float], rows: Floats) -> Floats:
 
 def cross_fitted_doubts(rows: Floats, wrong: Floats, counts: Floats, *, folds: int, seed: int) -> Floats:
     """Return each answer's doubt by weights that never saw it."""
-    places = np.random.default_rng((seed, 9)).permutation(len(rows))
     found = np.empty(len(rows))
-    for fold in range(folds):
-        held = places[fold::folds]
-        kept = np.delete(places, np.s_[fold::folds])
+    for held, kept in cross_folds(len(rows), folds, (seed, 9)):
         found[held] = doubts_of(fit_doubt(rows[kept], wrong[kept], counts[kept]), rows[held])
     return found
 

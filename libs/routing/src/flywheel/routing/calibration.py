@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from flywheel.routing.bootstrap import LEVEL, Interval, query_weights
+from flywheel.routing.folds import cross_folds
 
 Floats = npt.NDArray[np.float64]
 Knots = tuple[tuple[float, float], ...]
@@ -102,11 +103,8 @@ def apply_knots(knots: Knots, raw: Floats) -> Floats:
 
 def cross_fitted(raw: Floats, wrong: Floats, weights: Floats, *, folds: int, seed: int) -> Floats:
     """Return each answer's probability by a calibration fitted on the other folds."""
-    places = np.random.default_rng((seed, 8)).permutation(len(raw))
     found = np.empty(len(raw))
-    for fold in range(folds):
-        held = places[fold::folds]
-        kept = np.delete(places, np.s_[fold::folds])
+    for held, kept in cross_folds(len(raw), folds, (seed, 8)):
         found[held] = apply_knots(fit_knots(raw[kept], wrong[kept], weights[kept]), raw[held])
     return found
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.routing.features import Features, ReadTexts
+from flywheel.routing.folds import cross_folds
 from flywheel.routing.learner import ArmLearner, ScoreModel, learn_scores
 from flywheel.routing.routers import Router, Task
 
@@ -68,11 +69,9 @@ def cross_fit(router: Router, base: Task, *, folds: int, budget: int | None) -> 
     come out below one half.
     """
     count = len(base.scores)
-    order = np.random.default_rng((base.seed, 0)).permutation(count)
     predicted, offsets = np.zeros_like(base.scores), np.zeros_like(base.scores)
-    for fold in range(folds):
-        wanted = order[fold::folds]
-        labelled = np.delete(order, np.s_[fold::folds])[:budget]
+    for wanted, others in cross_folds(count, folds, (base.seed, 0)):
+        labelled = others[:budget]
         task = Task(base.read, base.scores, labelled, labelled, wanted, base.strong, base.seed)
         predicted[wanted] = router(task)
         offsets[wanted] = predicted[wanted].mean(axis=0)
