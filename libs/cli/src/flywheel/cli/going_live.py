@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from flywheel.cli.candidates import CandidateInvalid, judged_charter
 from flywheel.cli.logged_rows import Left, recorded_rows
+from flywheel.cli.periods import FOREVER_US
 from flywheel.cli.questions import QueryFailed, Rows
 from flywheel.cli.what_if import LEARN_SHARE, LEVEL, MOST_ROWS, NOT_BETTER, Slice, what_if
 from flywheel.cli.what_if_report import why_left
@@ -20,8 +21,6 @@ from flywheel.stats import better
 from flywheel.store import quoted
 
 _MOST_REVISIONS: Final = 200
-_FOREVER_US: Final = 4_102_444_800_000_000
-"""The year 2100."""
 
 Ask = Callable[[str], Rows]
 
@@ -56,7 +55,7 @@ def judge(running_event: Mapping[str, Any], running: Charter, wanted: Charter, a
     try:
         since = _alike_since(running_event, running, ask)
         rows = recorded_rows(
-            ask, project=wanted.project, feature=wanted.feature, period=(since, _FOREVER_US), most=MOST_ROWS, left=left
+            ask, project=wanted.project, feature=wanted.feature, period=(since, FOREVER_US), most=MOST_ROWS, left=left
         )
         if not rows:
             return Verdict(f"no decision with a reward to judge by{why_left(left)}", left=left)

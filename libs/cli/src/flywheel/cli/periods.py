@@ -10,6 +10,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+FOREVER_US: Final = 4_102_444_800_000_000
+"""The year 2100: later than anything that was recorded."""
 
 
 def instant(text: str) -> int:

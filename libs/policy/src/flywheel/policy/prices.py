@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from flywheel.policy.bounds import PricedBound
@@ -167,7 +168,7 @@ def solve(asked: Sequence[Demand], chosen: Chosen, width: float) -> list[Price]:
     for _ in range(_MOST_SWEEPS if len(asked) > 1 else 1):
         before = list(prices)
         for place, demand in enumerate(asked):
-            prices[place] = _priced(demand, lambda price, place=place: expected(place, price), width)  # type: ignore[misc]
+            prices[place] = _priced(demand, partial(expected, place), width)
         if all(abs(new - old) <= _CLOSE * old for new, old in zip(prices, before, strict=True)):
             break
     return [Price(demand, prices[n], expected(n, prices[n])) for n, demand in enumerate(asked)]

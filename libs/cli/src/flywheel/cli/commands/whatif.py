@@ -23,7 +23,7 @@ from flywheel.cli.declared_files import end_with_first_problem, read_text
 from flywheel.cli.file_lines import called, limited_lines
 from flywheel.cli.logged_rows import Left, LoggedRow, charter_range, read_rows, recorded_rows
 from flywheel.cli.output import fail, json_option, print_json
-from flywheel.cli.periods import check_period, instant
+from flywheel.cli.periods import FOREVER_US, check_period, instant
 from flywheel.cli.questions import QueryFailed, Rows, ask
 from flywheel.cli.what_if import LEARN_SHARE, LEVEL, MOST_ROWS, NOT_BETTER, TIMEOUT_S, slice_as_json, what_if
 from flywheel.cli.what_if_report import show, why_left
@@ -31,8 +31,6 @@ from flywheel.policy.charter_yaml import CharterInvalid, parse_charter
 from flywheel.stats import better
 
 MOST_POLICY_BYTES: Final = 1 << 20
-_FOREVER_US: Final = 4_102_444_800_000_000
-"""The year 2100."""
 _NO_RANGE: Final = "rewards lie outside of 0 to 1: say the range they can have, e.g. --reward-range -0.3:1"
 
 
@@ -87,7 +85,7 @@ def whatif(  # noqa: PLR0917 - one parameter for each option
         rows = _of_file(file, most, left)
     else:
         assert feature is not None
-        period = (start_us or 0, _FOREVER_US if stop_us is None else stop_us)
+        period = (start_us or 0, FOREVER_US if stop_us is None else stop_us)
         rows, running = _recorded(feature, project=project, period=period, most=most, left=left)
     if not rows:
         fail(f"no decision with a reward to judge by{why_left(left)}")
